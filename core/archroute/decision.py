@@ -1,0 +1,70 @@
+"""What a router answers: the route, how sure it is, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from typing_extensions import Annotated
+
+from archroute.policy import Policy
+
+Reason = Literal["matched", "other", "low_confidence", "error"]
+"""Why a decision is what it is: a policy fits, none does, the best is not sure enough, or routing failed."""
+
+
+class FrozenDict(dict[str, float]):
+    """A dict that can't be changed; JSON, pickle and copy take it as a dict."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a decision can't be changed")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, float]]]:
+        return FrozenDict, (dict(self),)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
+class Decision(BaseModel):
+    """One routing decision. Immutable; `model_dump_json()` writes it.
+
+    Attributes:
+        route: The chosen policy's name, or `other`.
+        policy: The chosen policy; None for `other`.
+        probabilities: Every route's and `other`'s probability, in the policies' order, `other` last; they sum to 1. Empty if
+            routing failed.
+        confidence: The probability of the likeliest answer.
+        margin: How far the likeliest answer is ahead of the next, in probability.
+        coverage: The probability the model gave to all valid answers together before `probabilities` were normalised. Low: the
+            model wanted to say something else. 1 for engines that can't say anything else.
+        reason: `matched`, `other`, `low_confidence` or `error`.
+        model: The name of the model that decided.
+        latency_ms: Time the decision took, in milliseconds; within a batch, the batch's time.
+        prompt_tokens: Tokens of the prompt, in the model's own tokenizer; 0 if it was never rendered.
+        truncated: Whether parts of the conversation were left out to fit the model's context.
+        error: What failed, if the reason is `error`.
+    """
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    route: str
+    policy: Policy | None
+    probabilities: Annotated[Mapping[str, float], AfterValidator(FrozenDict)]
+    confidence: float
+    margin: float
+    coverage: float
+    reason: Reason
+    model: str
+    latency_ms: float
+    prompt_tokens: int
+    truncated: bool
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The decision in plain JSON types."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,1 @@
+"""The models that decide. Importing this imports none of them."""

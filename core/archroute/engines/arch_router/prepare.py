@@ -1,0 +1,109 @@
+"""Preparing a checkpoint: fetched from the model hub, quantised shard by shard, saved for later starts to map."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from archroute.engines.arch_router.checkpoint import Checkpoint
+from archroute.engines.quantize import QMAP, int8_tensors, qmap_of
+from archroute.errors import DownloadError, ModelError
+
+_WANTED = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "README.md", "LICENSE*"]
+
+Progress = Callable[[int, int], None]
+"""Told after each file how many of how many are done."""
+
+
+def pull(model: str, directory: Path, progress: Progress | None = None) -> Path:
+    """Fetch `model` (`org/name` or `org/name@revision`) from the hub and leave its int8 form in `directory`.
+
+    `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected; the download shows its own progress.
+
+    Raises:
+        DownloadError: The hub can't be reached, has no such model, or refuses it.
+        ModelError: What came is no usable checkpoint.
+    """
+    return prepare(download(model), directory, progress)
+
+
+def download(model: str) -> Path:
+    """Fetch `model` from the hub, or find it in the hub's cache; the directory that holds it."""
+    from httpx import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    name, _, revision = model.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=_WANTED))
+    except HFValidationError as error:
+        raise ModelError(f"{name!r} is no model hub id", hint="write it as org/name or org/name@revision") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no"
+        raise DownloadError(
+            f"the model hub refused {model} (status {status})",
+            hint="check the name and the revision; a gated model needs its licence accepted and HF_TOKEN set",
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError, OSError) as error:
+        raise DownloadError(
+            f"{model} is not on this machine and the model hub can't be reached ({type(error).__name__})",
+            hint='connect and run `archroute pull`, give the directory of a checkpoint, or use model="embedded"',
+        ) from error
+
+
+def prepare(source: Path, directory: Path, progress: Progress | None = None) -> Path:
+    """Quantise the checkpoint in `source` into `directory`, a shard in memory at a time.
+
+    The result is in optimum-quanto's own format: `QuantizedModelForCausalLM.from_pretrained` reads it too. It appears whole or not at
+    all.
+
+    Raises:
+        ModelError: `source` holds no usable checkpoint.
+    """
+    checkpoint = Checkpoint(source)
+    if checkpoint.quantized:
+        raise ModelError(f"{source} is prepared already", hint="use it as it is")
+    checkpoint.shape  # noqa: B018 - a checkpoint that can't be loaded is refused before the work
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".preparing-", dir=directory.parent))
+    try:
+        _write(checkpoint, unfinished, progress)
+        if directory.exists():
+            shutil.rmtree(directory)
+        os.replace(unfinished, directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return directory
+
+
+def _write(checkpoint: Checkpoint, directory: Path, progress: Progress | None) -> None:
+    files = checkpoint.files
+    names, quantized = {}, []
+    for number, file in enumerate(files):
+        target = "model.safetensors" if len(files) == 1 else f"model-{number + 1:05}-of-{len(files):05}.safetensors"
+        shard = {}
+        for name, tensor in checkpoint.tensors(file):
+            if checkpoint.is_linear(name):
+                layer = name.removesuffix(".weight")
+                quantized.append(layer)
+                shard |= int8_tensors(layer, tensor)
+            else:
+                shard[name] = tensor
+        save_file(shard, directory / target, metadata={"format": "pt"})
+        names |= dict.fromkeys(shard, target)
+        if progress:
+            progress(number + 1, len(files))
+    if len(files) > 1:
+        index = {"metadata": {}, "weight_map": names}
+        (directory / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    for file in checkpoint.directory.iterdir():
+        if file.suffix in (".json", ".jinja", ".txt", ".md") and not file.name.endswith(".index.json"):
+            shutil.copy(file, directory / file.name)
+    # Written last: a directory that has it is complete.
+    (directory / QMAP).write_text(json.dumps(qmap_of(quantized), indent=1), encoding="utf-8")

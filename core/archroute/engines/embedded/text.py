@@ -1,0 +1,100 @@
+"""What the embedded model reads: how policies and conversations become tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from archroute.conversation import Conversation
+from archroute.policy import Policy
+
+POLICY_TOKENS = 96
+LAST_TOKENS = 160
+EARLIER_TOKENS = 80
+"""What a policy, the last user turn and the turns before it may have, in tokens; the middle of what is longer is left out."""
+
+_CHARACTERS = 24  # a token has fewer, so what is longer is cut before it is tokenised
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_JOINTS = re.compile(r"[\s_\-./:]+")
+
+
+class Encoded(NamedTuple):
+    """Tokens of one text, and whether some were left out."""
+
+    tokens: list[int]
+    kinds: list[int]
+    truncated: bool
+
+
+def policy_text(policy: Policy) -> str:
+    """A policy in words: an identifier such as `bug_fixing` or `bugFixing` is taken apart."""
+    words = _JOINTS.sub(" ", _CAMEL.sub(" ", policy.name)).strip()
+    return f"{words or policy.name}: {policy.description}"
+
+
+class Reader:
+    """Turns texts into tokens.
+
+    Args:
+        tokenizer: BERT's WordPiece tokenizer.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._begin = tokenizer.token_to_id("[CLS]")
+        self._end = tokenizer.token_to_id("[SEP]")
+
+    def policy(self, policy: Policy) -> Encoded:
+        """A policy, as `name: description`."""
+        tokens, truncated = self._cut(policy_text(policy), POLICY_TOKENS)
+        tokens = [self._begin, *tokens, self._end]
+        return Encoded(tokens, [0] * len(tokens), truncated)
+
+    def conversation(self, conversation: Conversation) -> Encoded:
+        """The last user turn, then as marked context what came before it, nearest first."""
+        turns = conversation.turns
+        last = max(number for number, turn in enumerate(turns) if turn.role == "user")
+        tokens, truncated = self._cut(turns[last].content, LAST_TOKENS)
+        tokens = [self._begin, *tokens, self._end]
+        kinds = [0] * len(tokens)
+        room = EARLIER_TOKENS
+        for turn in reversed(turns[:last]):
+            earlier, cut = self._cut(turn.content, room - 1)
+            tokens += [*earlier, self._end]
+            kinds += [1] * (len(earlier) + 1)
+            room -= len(earlier) + 1
+            truncated |= cut
+            if room < 8:  # fewer tokens say nothing
+                truncated |= turn is not turns[0]
+                break
+        return Encoded(tokens, kinds, truncated or conversation.truncated)
+
+    def _cut(self, text: str, limit: int) -> tuple[list[int], bool]:
+        long = len(text) > limit * _CHARACTERS
+        if long:
+            half = limit * _CHARACTERS // 2
+            text = f"{text[:half]} {text[-half:]}"
+        tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if len(tokens) <= limit:
+            return tokens, long
+        return tokens[: (limit + 1) // 2] + tokens[len(tokens) - limit // 2 :], True
+
+
+def batch(texts: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, kinds and mask of several texts, padded to the longest: [B, L] each."""
+    length = max(len(text.tokens) for text in texts)
+    tokens = torch.zeros(len(texts), length, dtype=torch.long)
+    kinds = torch.zeros(len(texts), length, dtype=torch.long)
+    mask = torch.zeros(len(texts), length, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        tokens[row, : len(text.tokens)] = torch.tensor(text.tokens)
+        kinds[row, : len(text.kinds)] = torch.tensor(text.kinds)
+        mask[row, : len(text.tokens)] = True
+    return tokens, kinds, mask

@@ -1,0 +1,157 @@
+"""The router: from a conversation to a decision."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from archroute.conversation import Conversation, History, check_history
+from archroute.decision import Decision, Reason
+from archroute.engines.base import Engine, Scores
+from archroute.errors import EngineError, SettingError
+from archroute.models import load_engine
+from archroute.policy import OTHER, Domain, Policy, PolicySet
+
+logger = logging.getLogger("archroute")
+
+OnError = Literal["default", "raise"]
+"""What a failure while routing does: end in the default, with a decision that says why, or be raised."""
+
+ConversationLike = Conversation | str | Iterable[Mapping[str, Any]]
+"""A conversation, the text of one user message, or `{role, content}` messages."""
+
+
+class Router:
+    """Decides which policy a conversation's latest turn belongs to.
+
+    Example:
+        >>> from archroute import Policy, Router
+        >>> router = Router([Policy("tax", "Tax law and returns"), Policy("travel", "Planning trips")], model="embedded")
+        >>> router.route("Which flights go to Lisbon on Friday?").route
+        'travel'
+
+    Args:
+        policies: A `PolicySet`, or policies and domains.
+        model: `"embedded"`, a model hub id, a local directory, or an engine. None: the Arch-Router that `archroute pull` prepared
+            on this machine, else the embedded model.
+        min_confidence: A policy is chosen only from this probability on, from 0 to 1; below, the route is `other`.
+        history: How much of the conversation is read: `"all"`, `"last_user"`, or the last n user turns.
+        on_error: `"raise"`, or `"default"`: a failure gives a decision for `other` whose reason is `error`.
+
+    Raises:
+        PolicyError: The policies are not valid.
+        SettingError: Another argument is not valid.
+        ModelError: The model can't be loaded.
+    """
+
+    def __init__(
+        self,
+        policies: PolicySet | Iterable[Policy | Domain],
+        *,
+        model: str | Path | Engine | None = None,
+        min_confidence: float = 0.0,
+        history: History = "all",
+        on_error: OnError = "raise",
+    ) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise SettingError(f"min_confidence={min_confidence}", hint="give a probability from 0 to 1")
+        if on_error not in get_args(OnError):
+            raise SettingError(f"on_error={on_error!r}", hint='use "default" or "raise"')
+        self.policies = PolicySet.of(policies)
+        self.history = check_history(history)
+        self.min_confidence = min_confidence
+        self.on_error = on_error
+        self.engine = load_engine(model)
+
+    def route(self, conversation: ConversationLike) -> Decision:
+        """Decide on one conversation.
+
+        Raises:
+            ConversationError: It has no user turn, or can't be read.
+            EngineError: The model failed. (Neither with `on_error="default"`.)
+        """
+        return self.route_many([conversation])[0]
+
+    def route_many(self, conversations: Sequence[ConversationLike]) -> list[Decision]:
+        """Decide on several conversations in one packed call; decisions in their order.
+
+        Raises:
+            As `route`; with `on_error="default"` a conversation that can't be read fails alone.
+        """
+        start = time.perf_counter()
+        readable: dict[int, Conversation] = {}
+        outcomes: dict[int, Scores | Exception] = {}
+        for number, source in enumerate(conversations):
+            try:
+                readable[number] = Conversation.of(source).window(self.history)
+            except Exception as error:
+                if self.on_error == "raise":
+                    raise
+                outcomes[number] = error
+        if readable:
+            outcomes |= zip(readable, self._scores(list(readable.values())), strict=True)
+        elapsed = (time.perf_counter() - start) * 1000
+        return [self._decision(outcomes[number], elapsed) for number in range(len(outcomes))]
+
+    async def aroute(self, conversation: ConversationLike) -> Decision:
+        """`route`, without blocking the event loop."""
+        return (await self.aroute_many([conversation]))[0]
+
+    async def aroute_many(self, conversations: Sequence[ConversationLike]) -> list[Decision]:
+        """`route_many`, without blocking the event loop."""
+        return await asyncio.to_thread(self.route_many, conversations)
+
+    def _scores(self, conversations: list[Conversation]) -> Sequence[Scores | Exception]:
+        try:
+            return self.engine.score(self.policies.routes, conversations)
+        except Exception as error:
+            if self.on_error == "default":
+                logger.warning("routing failed, the turn goes to the default: %s", error, exc_info=True)
+                return [error] * len(conversations)
+            raise
+
+    def _decision(self, outcome: Scores | Exception, latency_ms: float) -> Decision:
+        if isinstance(outcome, Exception):
+            return self.failed(outcome, latency_ms)
+        ranked = sorted(outcome.probabilities.values(), reverse=True)
+        best = max(outcome.probabilities, key=lambda name: outcome.probabilities[name])
+        reason: Reason = "matched"
+        if best == OTHER:
+            reason = "other"
+        elif ranked[0] < self.min_confidence:
+            reason = "low_confidence"
+        route = best if reason == "matched" else OTHER
+        return Decision(
+            route=route,
+            policy=None if route == OTHER else self.policies[route],
+            probabilities=outcome.probabilities,
+            confidence=ranked[0],
+            margin=ranked[0] - ranked[1],
+            coverage=outcome.coverage,
+            reason=reason,
+            model=self.engine.name,
+            latency_ms=latency_ms,
+            prompt_tokens=outcome.prompt_tokens,
+            truncated=outcome.truncated,
+        )
+
+    def failed(self, error: Exception, latency_ms: float = 0.0) -> Decision:
+        """The decision for a turn whose routing failed with `error`."""
+        return Decision(
+            route=OTHER,
+            policy=None,
+            probabilities={},
+            confidence=0.0,
+            margin=0.0,
+            coverage=0.0,
+            reason="error",
+            model=self.engine.name,
+            latency_ms=latency_ms,
+            prompt_tokens=0,
+            truncated=False,
+            error=f"{type(error).__name__}: {error}",
+        )

@@ -1,0 +1,161 @@
+"""What the embedded model learns from: policy concepts, each with wordings and requests.
+
+Two sources: the data written for this project (`training/data`), and CLINC150, BANKING77 and the Schema-Guided Dialogues in the
+form of `intents.jsonl`, `dialogues.jsonl` and `out_of_scope.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from archroute.conversation import Conversation
+from archroute.policy import Policy
+
+WRITTEN = Path(__file__).parent.parent / "data"
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One thing a policy can be about.
+
+    Attributes:
+        key: Unique within its area.
+        wordings: Policies that mean it.
+        requests: Conversations whose last turn belongs to it, by the split of their source.
+        near_misses: Texts that look like it and belong to `other`.
+        overlaps: Keys of concepts of the area that may be right for its requests too.
+    """
+
+    key: str
+    wordings: tuple[Policy, ...]
+    requests: tuple[Conversation, ...]
+    near_misses: tuple[str, ...] = ()
+    overlaps: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Area:
+    """Concepts that are alternatives to one another.
+
+    Attributes:
+        domain: Policies that cover the whole area; empty where there is none.
+        vague: Texts of the area that belong to no concept.
+        outside: Texts that belong to none of its concepts, nor to the area.
+        mixes: Whether its concepts may stand beside other areas' without being right for their requests too.
+    """
+
+    name: str
+    source: str
+    concepts: tuple[Concept, ...]
+    domain: tuple[Policy, ...] = ()
+    vague: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    mixes: bool = True
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Areas to learn from, to choose by, and to look at once."""
+
+    train: list[Area] = field(default_factory=list)
+    validation: list[Area] = field(default_factory=list)
+    test: list[Area] = field(default_factory=list)
+
+
+def read_corpus(public: Path) -> Corpus:
+    """All sources, split.
+
+    Args:
+        public: The directory with the public data sets' files.
+    """
+    corpus = Corpus()
+    splits = yaml.safe_load((WRITTEN / "splits.yaml").read_text(encoding="utf-8"))
+    for file in sorted(WRITTEN.glob("*.yaml")):
+        if file.name != "splits.yaml":
+            split = next((name for name in ("validation", "test") if file.stem in splits[name]), "train")
+            getattr(corpus, split).append(_written(file, mixes=file.stem not in splits["do_not_mix"]))
+    held_out = set(splits["public_validation"])
+    for area in [*_intents(public), _dialogues(public)]:
+        for split, chosen in ((corpus.train, False), (corpus.validation, True)):
+            concepts = tuple(concept for concept in area.concepts if (concept.key in held_out) is chosen)
+            if concepts:
+                split.append(Area(area.name, area.source, concepts, outside=area.outside))
+    return corpus
+
+
+def _written(file: Path, *, mixes: bool) -> Area:
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    concepts = []
+    for entry in document["concepts"]:
+        requests = [Conversation.from_text(text) for text in entry["requests"]]
+        requests += [Conversation.from_messages(turns) for turns in entry["conversations"]]
+        concepts.append(
+            Concept(
+                key=entry["id"],
+                wordings=_policies(entry["policies"]),
+                requests=tuple(requests),
+                near_misses=tuple(entry["near_misses"]),
+                overlaps=frozenset(entry.get("overlaps", [])),
+            )
+        )
+    return Area(
+        name=file.stem,
+        source="written",
+        concepts=tuple(concepts),
+        domain=_policies(document["domain"]),
+        vague=tuple(document["vague"]),
+        outside=tuple(document["outside"]),
+        mixes=mixes,
+    )
+
+
+def _policies(entries: list[dict[str, str]]) -> tuple[Policy, ...]:
+    return tuple(Policy(entry["name"].strip(), entry["description"]) for entry in entries)
+
+
+def _intents(public: Path) -> list[Area]:
+    outside = json.loads((public / "out_of_scope.json").read_text(encoding="utf-8"))["oos_train"]
+    concepts: dict[str, list[Concept]] = {}
+    for line in (public / "intents.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        requests = tuple(Conversation.from_text(text) for text in [*entry["train"], *entry.get("val", [])] if text.strip())
+        policy = Policy(entry["policy"], entry["description"])
+        concepts.setdefault(entry["source"], []).append(Concept(entry["policy"], (policy,), requests))
+    return [
+        Area(source, source, tuple(found), outside=tuple(outside) if source == "clinc150" else ())
+        for source, found in concepts.items()
+    ]
+
+
+def _dialogues(public: Path) -> Area:
+    """The services; those that do the same (`find_bus` of two services, say) are never alternatives to one another."""
+    entries = [json.loads(line) for line in (public / "dialogues.jsonl").read_text(encoding="utf-8").splitlines()]
+    keys = [f"{entry['domain']}/{entry['policy']}/{number}" for number, entry in enumerate(entries)]
+    concepts = []
+    for entry, key in zip(entries, keys, strict=True):
+        alike = {
+            other_key
+            for other, other_key in zip(entries, keys, strict=True)
+            if other_key != key and _operation(other) == _operation(entry)
+        }
+        wordings = [
+            Policy(name, text)
+            for name, text in zip(entry["names"], entry["descriptions"], strict=True)
+            if name.strip() and text.strip()
+        ]
+        requests = tuple(Conversation.from_messages(case["conversation"]) for case in entry["train"])
+        concepts.append(Concept(key, tuple(wordings), requests, overlaps=frozenset(alike)))
+    return Area("sgd", "sgd", tuple(concepts))
+
+
+def _operation(entry: dict[str, str]) -> tuple[str, str]:
+    """What a service does, so that two services of the same kind compare equal."""
+    if entry["domain"] == "music":
+        return "music", entry["policy"].split("_")[0]
+    if entry["policy"] == "find_movies":
+        return "movies", "find_movies"
+    return entry["domain"], entry["policy"]
