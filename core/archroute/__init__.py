@@ -9,6 +9,7 @@ The way of a request: `conversation` → `prompt` → `engines` → `decision`. 
 `langchain_archroute` and `llamaindex_archroute`, carry a decision on to the user's models.
 """
 
+from archroute.batcher import Batching
 from archroute.conversation import Conversation, History, Turn
 from archroute.decision import Decision
 from archroute.errors import (
@@ -18,6 +19,7 @@ from archroute.errors import (
     EngineError,
     FileFormatError,
     ModelError,
+    OverloadedError,
     PolicyError,
     SettingError,
 )
@@ -27,6 +29,7 @@ from archroute.router import Router
 __all__ = [
     "OTHER",
     "ArchRouteError",
+    "Batching",
     "Conversation",
     "ConversationError",
     "Decision",
@@ -36,6 +39,7 @@ __all__ = [
     "FileFormatError",
     "History",
     "ModelError",
+    "OverloadedError",
     "Policy",
     "PolicyError",
     "PolicySet",

@@ -123,27 +123,31 @@ class Conversation:
         Raises:
             ConversationError: Not even a few characters of the last user message fit.
         """
-        if sum(len(turn.content) for turn in self.turns) <= limit * _CHARACTERS_PER_TOKEN and measure(self) <= limit:
+
+        def fits(turns: tuple[Turn, ...]) -> bool:
+            countable = all(len(turn.content) <= limit * _CHARACTERS_PER_TOKEN for turn in turns)
+            return countable and measure(Conversation(turns, True)) <= limit
+
+        if fits(self.turns):
             return self
         last = max(number for number, turn in enumerate(self.turns) if turn.role == "user")
-        for kept in ((self.turns[last:]), (self.turns[last],)):
-            if _cut(kept[0].content, limit * _CHARACTERS_PER_TOKEN) == kept[0].content:
-                if measure(Conversation(kept, True)) <= limit:
-                    break
-        else:
+        kept = self.turns[last:]
+        if not fits(kept):
+            kept = (self.turns[last],)
+        if not fits(kept):
             trimmed = _trimmed(self.turns[last], (), measure, limit)
             if trimmed is None:
                 raise ConversationError(
                     f"the policies leave no room for the conversation: the prompt may have {limit} tokens",
-                    hint="shorten the policies' descriptions or split the policies over two routers",
+                    hint="shorten the policies' descriptions, allow a longer prompt, or use two routers",
                 )
             return Conversation((trimmed,), True)
         for turn in reversed(self.turns[:last]):
-            if len(turn.content) <= limit * _CHARACTERS_PER_TOKEN and measure(Conversation((turn, *kept), True)) <= limit:
-                kept = (turn, *kept)
-                continue
-            trimmed = _trimmed(turn, kept, measure, limit) if turn.role == "user" else None
-            return Conversation((trimmed, *kept) if trimmed else kept, True)
+            if not fits((turn, *kept)):
+                trimmed = _trimmed(turn, kept, measure, limit) if turn.role == "user" else None
+                kept = (trimmed, *kept) if trimmed else kept
+                break
+            kept = (turn, *kept)
         return Conversation(kept, True)
 
 

@@ -10,6 +10,7 @@
 | `ModelError` | a checkpoint is missing, incomplete or of another architecture | no |
 | `DownloadError` | the model hub could not be reached or said no | yes |
 | `EngineError` | the engine failed on a decision | yes |
+| `OverloadedError` | more decisions wait than are allowed to | yes |
 """
 
 from __future__ import annotations
@@ -67,5 +68,11 @@ class DownloadError(ArchRouteError):
 
 class EngineError(ArchRouteError):
     """The engine failed on a decision."""
+
+    retryable = True
+
+
+class OverloadedError(ArchRouteError):
+    """More decisions wait than are allowed to."""
 
     retryable = True

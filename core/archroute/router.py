@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from archroute.batcher import Batching, MicroBatcher
 from archroute.conversation import Conversation, History, check_history
 from archroute.decision import Decision, Reason
-from archroute.engines.base import Engine, Scores
-from archroute.errors import EngineError, SettingError
+from archroute.engines.base import CacheStats, Engine, Scores
+from archroute.errors import SettingError
 from archroute.models import load_engine
 from archroute.policy import OTHER, Domain, Policy, PolicySet
 
@@ -41,6 +42,7 @@ class Router:
         min_confidence: A policy is chosen only from this probability on, from 0 to 1; below, the route is `other`.
         history: How much of the conversation is read: `"all"`, `"last_user"`, or the last n user turns.
         on_error: `"raise"`, or `"default"`: a failure gives a decision for `other` whose reason is `error`.
+        batching: How concurrent async decisions are joined.
 
     Raises:
         PolicyError: The policies are not valid.
@@ -56,6 +58,7 @@ class Router:
         min_confidence: float = 0.0,
         history: History = "all",
         on_error: OnError = "raise",
+        batching: Batching | None = None,
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise SettingError(f"min_confidence={min_confidence}", hint="give a probability from 0 to 1")
@@ -66,6 +69,12 @@ class Router:
         self.min_confidence = min_confidence
         self.on_error = on_error
         self.engine = load_engine(model)
+        self._batcher = MicroBatcher(self.engine, batching or Batching())
+
+    @property
+    def cache_stats(self) -> CacheStats | None:
+        """What the engine's cache of prompts has done, for all routers that share it; None for an engine without one."""
+        return self.engine.cache_stats
 
     def route(self, conversation: ConversationLike) -> Decision:
         """Decide on one conversation.
@@ -91,28 +100,44 @@ class Router:
             except Exception as error:
                 if self.on_error == "raise":
                     raise
-                outcomes[number] = error
+                outcomes[number] = self._told(error)
         if readable:
             outcomes |= zip(readable, self._scores(list(readable.values())), strict=True)
         elapsed = (time.perf_counter() - start) * 1000
         return [self._decision(outcomes[number], elapsed) for number in range(len(outcomes))]
 
     async def aroute(self, conversation: ConversationLike) -> Decision:
-        """`route`, without blocking the event loop."""
-        return (await self.aroute_many([conversation]))[0]
+        """`route`, without blocking the event loop; concurrent calls are joined into one call of the engine.
+
+        Raises:
+            As `route`, and OverloadedError: More decisions wait than `batching` allows.
+        """
+        start = time.perf_counter()
+        outcome: Scores | Exception
+        try:
+            readable = Conversation.of(conversation).window(self.history)
+            outcome = await asyncio.wrap_future(self._batcher.submit(self.policies.routes, readable))
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            outcome = self._told(error)
+        return self._decision(outcome, (time.perf_counter() - start) * 1000)
 
     async def aroute_many(self, conversations: Sequence[ConversationLike]) -> list[Decision]:
         """`route_many`, without blocking the event loop."""
-        return await asyncio.to_thread(self.route_many, conversations)
+        return list(await asyncio.gather(*(self.aroute(conversation) for conversation in conversations)))
 
     def _scores(self, conversations: list[Conversation]) -> Sequence[Scores | Exception]:
         try:
             return self.engine.score(self.policies.routes, conversations)
         except Exception as error:
-            if self.on_error == "default":
-                logger.warning("routing failed, the turn goes to the default: %s", error, exc_info=True)
-                return [error] * len(conversations)
-            raise
+            if self.on_error == "raise":
+                raise
+            return [self._told(error)] * len(conversations)
+
+    def _told(self, error: Exception) -> Exception:
+        logger.warning("routing failed, the turn goes to the default: %s", error, exc_info=error)
+        return error
 
     def _decision(self, outcome: Scores | Exception, latency_ms: float) -> Decision:
         if isinstance(outcome, Exception):

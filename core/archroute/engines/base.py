@@ -27,6 +27,25 @@ class Scores:
     truncated: bool
 
 
+@dataclass(frozen=True)
+class CacheStats:
+    """What a prefix cache has done.
+
+    Attributes:
+        hits: Look-ups that found a beginning; a decision makes one for the policies and one for the conversation.
+        misses: Look-ups that found none.
+        tokens_saved: Tokens that were not read again.
+        bytes: What is held now.
+        entries: How many beginnings are held now.
+    """
+
+    hits: int
+    misses: int
+    tokens_saved: int
+    bytes: int
+    entries: int
+
+
 class Engine(ABC):
     """A model that scores policies against conversations. Safe to call from several threads.
 
@@ -35,6 +54,11 @@ class Engine(ABC):
     """
 
     name: str
+
+    @property
+    def cache_stats(self) -> CacheStats | None:
+        """What the engine's cache of prompts has done; None for an engine without one."""
+        return None
 
     @abstractmethod
     def score(self, routes: Sequence[Policy], conversations: Sequence[Conversation]) -> list[Scores]:
@@ -47,3 +71,22 @@ class Engine(ABC):
         Returns:
             One `Scores` a conversation, in order.
         """
+
+    def score_each(self, asked: Sequence[tuple[Sequence[Policy], Conversation]]) -> list[Scores]:
+        """Score conversations that have routes of their own; as it stands here, with one `score` for each set of routes.
+
+        Engines that can read several sets in one pass do better.
+
+        Args:
+            asked: Routes and a conversation each, as for `score`.
+
+        Returns:
+            One `Scores` a pair, in order.
+        """
+        groups: dict[tuple[Policy, ...], list[int]] = {}
+        for number, (routes, _) in enumerate(asked):
+            groups.setdefault(tuple(routes), []).append(number)
+        found: dict[int, Scores] = {}
+        for routes, numbers in groups.items():
+            found |= zip(numbers, self.score(routes, [asked[number][1] for number in numbers]), strict=True)
+        return [found[number] for number in range(len(asked))]

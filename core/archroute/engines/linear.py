@@ -1,61 +1,198 @@
-"""Linear layers over int8 weights, in the form optimum-quanto gives them: int8 data and one scale an output row."""
+"""Linear layers over int8 weights, in the form optimum-quanto gives them: int8 data and one scale an output row.
+
+Three ways to multiply, all over the same weights:
+
+- *packed*: activations as int8, weights packed for the CPU's int8 instructions (oneDNN). Exact mode takes two int8 parts of every
+  activation, which together hold 15 bits of it, more than bfloat16's 8; fast mode takes the first part alone.
+- *widened*: weights widened to the activations' float type, a layer at a time. For GPUs, and for CPUs without int8 instructions.
+- *float*: weights that were never quantised.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+Kernel = Literal["packed", "widened"]
+"""How int8 weights are multiplied."""
+
+_LEVELS = 127  # of an int8 part on either side of zero
+_ZERO = 128  # oneDNN's fast product wants unsigned activations: zero is stored as this
+_FINE = 254  # how much finer the second part's steps are: it halves what rounding the first one left
+
 
 class Linear(Protocol):
-    """`x [M, in] → x · Wᵀ + b [M, out]`, in the type of `x`."""
+    """A layer, `[M, in] → [M, out]`."""
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def product(self, x: Tensor, *, fast: bool = False) -> tuple[Tensor, Tensor | None]:
+        """`x · Wᵀ` up to a factor a row, and that factor: `[M, out]`, `[M, 1]` (None: 1). The bias is left out."""
+        ...
+
+    def __call__(self, x: Tensor, factor: Tensor | None = None, *, fast: bool = False) -> Tensor:
+        """`(factor · x) · Wᵀ + b`, float32. factor: [M, 1]; None: 1."""
+        ...
+
+
+class _Affine:
+    """The scaling and the bias, which all ways share."""
+
+    bias: Tensor | None
+
+    def product(self, x: Tensor, *, fast: bool = False) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
+
+    def __call__(self, x: Tensor, factor: Tensor | None = None, *, fast: bool = False) -> Tensor:
+        y, scale = self.product(x, fast=fast)
+        y = y.float()
+        for rows in (scale, factor):
+            if rows is not None:
+                y = y.mul_(rows)
+        return y if self.bias is None else y.add_(self.bias)
 
 
 @dataclass(frozen=True)
-class FloatLinear:
+class FloatLinear(_Affine):
     """A layer whose weights were not quantised: `weight [out, in]`, `bias [out]`."""
 
     weight: Tensor
     bias: Tensor | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
+    def product(self, x: Tensor, *, fast: bool = False) -> tuple[Tensor, Tensor | None]:
+        """See `Linear.product`; in the weights' type."""
+        return functional.linear(x.to(self.weight.dtype), self.weight), None
 
 
 @dataclass(frozen=True)
-class Int8Linear:
-    """A layer with int8 weights: `data [out, in]`, `scale [out]`, `bias [out]`.
+class WidenedLinear(_Affine):
+    """A layer with int8 weights that are widened for each product: `data [out, in]`, `scale [out]`, `bias [out]`.
 
-    int8 values are exact in bfloat16, so only the product is taken in the type of `x`; the scale comes after it. (quanto's own path
-    scales the weights first, which rounds each of them.)
+    int8 values are exact in bfloat16, so the scale comes after the product. (quanto's own path scales the weights first, which rounds
+    each of them.)
+
+    Attributes:
+        dtype: The type to multiply in.
     """
 
     data: Tensor
     scale: Tensor
+    dtype: torch.dtype
     bias: Tensor | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        y = functional.linear(x, self.data.to(x.dtype)) * self.scale
-        return y if self.bias is None else y + self.bias
+    def product(self, x: Tensor, *, fast: bool = False) -> tuple[Tensor, Tensor | None]:
+        """See `Linear.product`."""
+        return functional.linear(x.to(self.dtype), self.data.to(self.dtype)) * self.scale.to(self.dtype), None
 
 
-def linear_of(tensors: Mapping[str, Tensor], *names: str) -> Linear:
+class PackedLinear(_Affine):
+    """A layer with int8 weights packed for int8 instructions.
+
+    Args:
+        data: Shape [out, in], int8.
+        scale: Shape [out].
+        dtype: The type of the raw products.
+        bias: Shape [out].
+    """
+
+    def __init__(self, data: Tensor, scale: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> None:
+        self.packed = torch.ops.onednn.qlinear_prepack(data, None)
+        self.scale = scale.float()
+        self.zeros = torch.zeros(len(scale), dtype=torch.int32)
+        self.dtype = dtype
+        self.bias = bias
+
+    def product(self, x: Tensor, *, fast: bool = False) -> tuple[Tensor, Tensor | None]:
+        """See `Linear.product`; rounds each row to 255 levels, twice unless `fast`."""
+        step = x.abs().amax(dim=-1, keepdim=True).float().clamp_min(torch.finfo(torch.float32).tiny) / _LEVELS
+        # Adding a half and cutting is rounding, in one pass over the data fewer.
+        shifted = torch.addcmul(x.new_tensor(_ZERO + 0.5, dtype=torch.float32), x.float(), step.reciprocal())
+        coarse = shifted.to(torch.uint8)
+        if fast:
+            return self._multiplied(coarse), step
+        rest = shifted.sub_(coarse).sub_(0.5).mul_(_FINE).add_(_ZERO + 0.5).to(torch.uint8)
+        return torch.add(self._multiplied(coarse), self._multiplied(rest), alpha=1 / _FINE), step
+
+    def _multiplied(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(
+            x, 1.0, _ZERO, self.packed, self.scale, self.zeros, None, 1.0, 0, self.dtype, "none", [], ""
+        )
+        return y
+
+
+def linear_of(
+    tensors: Mapping[str, Tensor], *names: str, kernel: Kernel = "widened", dtype: torch.dtype = torch.float32
+) -> Linear:
     """The layer `names[0]` of a checkpoint, or several of the same input stacked into one.
 
     Args:
         tensors: The checkpoint's tensors, weights plain (`NAME.weight`) or quantised by quanto (`NAME.weight._data`, `._scale`).
         names: Layers, without the ending `.weight`.
+        kernel: How int8 weights are multiplied.
+        dtype: The type to multiply in, or of the raw products of int8 activations.
     """
     biases = [tensors[f"{name}.bias"] for name in names if f"{name}.bias" in tensors]
-    bias = torch.cat(biases) if biases else None
-    if f"{names[0]}.weight._data" in tensors:
-        data = torch.cat([tensors[f"{name}.weight._data"] for name in names])
-        scale = torch.cat([tensors[f"{name}.weight._scale"].flatten() for name in names])
-        return Int8Linear(data, scale, bias)
-    return FloatLinear(torch.cat([tensors[f"{name}.weight"] for name in names]), bias)
+    bias = _stacked(biases) if biases else None
+    if f"{names[0]}.weight._data" not in tensors:
+        return FloatLinear(_stacked([tensors[f"{name}.weight"] for name in names]), bias)
+    data = _stacked([tensors[f"{name}.weight._data"] for name in names])
+    scale = _stacked([tensors[f"{name}.weight._scale"].flatten() for name in names])
+    if kernel == "packed":
+        return PackedLinear(data, scale, dtype, bias)
+    return WidenedLinear(data, scale, dtype, bias)
+
+
+def fastest_on(device: torch.device, *, fast: bool) -> tuple[Kernel, torch.dtype]:
+    """The kernel and the float type that are fastest on a device, for fast or for exact products."""
+    if device.type == "cpu":
+        return _fastest_on_cpu(fast)
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return "widened", torch.float16
+    return "widened", torch.bfloat16
+
+
+@lru_cache(maxsize=2)
+def _fastest_on_cpu(fast: bool) -> tuple[Kernel, torch.dtype]:
+    """Measured once a process on one small layer.
+
+    Packed weights are only taken where their products are right: without VNNI, sums of int8 products saturate.
+    """
+    draw = torch.Generator().manual_seed(0)
+    data = torch.randint(-127, 128, (4096, 1024), dtype=torch.int8, generator=draw)
+    x = torch.randn(192, 1024, generator=draw)
+    scale = torch.full((4096,), 0.01)
+    seconds = {
+        dtype: _seconds(WidenedLinear(data, scale, dtype), x, fast=fast) for dtype in (torch.float32, torch.bfloat16)
+    }
+    dtype = min(seconds, key=lambda one: seconds[one])
+    if _packed_is_right() and _seconds(PackedLinear(data, scale, dtype), x, fast=fast) < seconds[dtype]:
+        return "packed", dtype
+    return "widened", dtype
+
+
+def _packed_is_right() -> bool:
+    try:
+        largest = torch.full((1, 512), 255, dtype=torch.uint8)
+        layer = PackedLinear(torch.full((16, 512), 127, dtype=torch.int8), torch.ones(16), torch.float32)
+        return bool((layer._multiplied(largest) == 127 * 127 * 512).all())
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False  # this build of torch has no such product
+
+
+def _seconds(layer: Linear, x: Tensor, *, fast: bool) -> float:
+    """The best of three products' times, after one that warms up."""
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        layer.product(x, fast=fast)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)

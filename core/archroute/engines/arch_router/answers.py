@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Some nodes of a trie, in a form that a pass can read after a prompt.
+
+    Attributes:
+        nodes: Node numbers, parents before children; ancestors are all among them, but for the root.
+        tokens: Their tokens. Shape [nodes].
+        depths: Their distance from the root, from 1. Shape [nodes].
+        unseen: Where a node (row) does not see another (column): all but itself and its ancestors. Shape [nodes, nodes], bool.
+    """
+
+    nodes: tuple[int, ...]
+    tokens: Tensor
+    depths: Tensor
+    unseen: Tensor
 
 
 class AnswerTrie:
@@ -15,23 +34,22 @@ class AnswerTrie:
     predicted, so it is an edge without a node. An answer thus is a path of edges `(node, token)`.
 
     Args:
-        answers: Label → the token sequences that spell it. A sequence may begin another one; both are told apart, since a
-            sequence's probability is that of all its tokens.
+        answers: Label → the token sequences that spell it, each closed by what ends an answer: a sequence that began another
+            one would count for both.
 
     Attributes:
-        tokens: Token of every node but the root, parents first. Shape [nodes - 1].
-        parents: Parent of every node but the root. Shape [nodes - 1].
-        depths: Distance from the root of every node but it, from 1. Shape [nodes - 1].
+        labels: Labels, in the order given.
         edge_nodes: The node every edge leaves. Shape [edges].
         edge_tokens: The token of every edge. Shape [edges].
-        labels: Labels, in the order given.
+        edge_targets: The node every edge leads to, -1 where an answer ends. Shape [edges].
     """
 
     def __init__(self, answers: Mapping[str, Sequence[Sequence[int]]]) -> None:
         self.labels = tuple(answers)
         nodes: dict[tuple[int, ...], int] = {(): 0}
         edges: dict[tuple[int, int], int] = {}
-        tokens, parents, depths, paths, owners = [], [], [], [], []
+        self._tokens, self._parents, self._depths = [-1], [-1], [0]
+        paths, self._owners = [], []
         for owner, spellings in enumerate(answers.values()):
             for spelling in spellings:
                 path = []
@@ -39,33 +57,79 @@ class AnswerTrie:
                     prefix = tuple(spelling[:depth])
                     if prefix not in nodes:
                         nodes[prefix] = len(nodes)
-                        tokens.append(prefix[-1])
-                        parents.append(nodes[prefix[:-1]])
-                        depths.append(depth)
+                        self._tokens.append(prefix[-1])
+                        self._parents.append(nodes[prefix[:-1]])
+                        self._depths.append(depth)
                     path.append(edges.setdefault((nodes[prefix], token), len(edges)))
                 paths.append(path)
-                owners.append(owner)
-        self.tokens = torch.tensor(tokens, dtype=torch.long)
-        self.parents = torch.tensor(parents, dtype=torch.long)
-        self.depths = torch.tensor(depths, dtype=torch.long)
+                self._owners.append(owner)
+        targets = {(self._parents[node], self._tokens[node]): node for node in range(1, len(nodes))}
         self.edge_nodes = torch.tensor([node for node, _ in edges], dtype=torch.long)
         self.edge_tokens = torch.tensor([token for _, token in edges], dtype=torch.long)
-        self._paths = torch.zeros(len(paths), len(edges))  # [spellings, edges], 1 where the path takes the edge
-        for number, path in enumerate(paths):
-            self._paths[number, path] = 1
-        self._owners = torch.tensor(owners, dtype=torch.long)
+        self.edge_targets = torch.tensor([targets.get(edge, -1) for edge in edges], dtype=torch.long)
+        self._children: list[list[int]] = [[] for _ in nodes]
+        for node in range(1, len(nodes)):
+            self._children[self._parents[node]].append(node)
+        # An edge of no weight stands where a path is shorter than the longest.
+        self._paths = _padded(paths, len(edges))  # [spellings, longest]
+        reached = {target: edge for edge, target in enumerate(self.edge_targets.tolist()) if target > 0}
+        ways: list[list[int]] = [[]]
+        for node in range(1, len(nodes)):
+            ways.append([*ways[self._parents[node]], reached[node]])
+        self._ways = _padded(ways, len(edges))  # [nodes, longest]
+        self._width = torch.bincount(self.edge_nodes, minlength=len(nodes))
+        self.whole = self.branch(range(1, len(nodes)))
 
     def __len__(self) -> int:
         """Nodes, the root not counted: tokens that a pass reads beyond the prompt."""
-        return len(self.tokens)
+        return len(self._tokens) - 1
 
-    def ancestry(self) -> Tensor:
-        """Whether a node sees another: itself and its ancestors, the root left out. Shape [nodes - 1, nodes - 1], bool."""
-        seen = torch.eye(len(self), dtype=torch.bool)
-        for row, parent in enumerate(self.parents.tolist()):
-            if parent:
-                seen[row] |= seen[parent - 1]
-        return seen
+    @property
+    def depth(self) -> int:
+        """How many tokens the deepest node stands behind the prompt."""
+        return max(self._depths)
+
+    def branch(self, nodes: Iterable[int]) -> Branch:
+        """The given nodes and all their ancestors, for a pass to read."""
+        wanted: set[int] = set()
+        for node in nodes:
+            while node > 0 and node not in wanted:
+                wanted.add(node)
+                node = self._parents[node]
+        order = sorted(wanted)  # parents have smaller numbers
+        place = {node: row for row, node in enumerate(order)}
+        unseen = torch.ones(len(order), len(order), dtype=torch.bool)
+        for row, node in enumerate(order):
+            if self._parents[node]:
+                unseen[row] = unseen[place[self._parents[node]]]
+            unseen[row, row] = False
+        return Branch(
+            nodes=tuple(order),
+            tokens=torch.tensor([self._tokens[node] for node in order], dtype=torch.long),
+            depths=torch.tensor([self._depths[node] for node in order], dtype=torch.long),
+            unseen=unseen,
+        )
+
+    def below(self, node: int, most: int) -> list[int]:
+        """The node and all nodes below it; if they are more than `most`, only those before the first choice below it."""
+        found, waiting = [], [node]
+        while waiting:
+            found.append(waiting.pop())
+            waiting += self._children[found[-1]]
+        if len(found) <= most:
+            return found
+        chain = [node]
+        while len(self._children[chain[-1]]) == 1:
+            chain.append(self._children[chain[-1]][0])
+        return chain
+
+    def unread(self) -> Tensor:
+        """Edge log probabilities for a trie no node of which is read: all edges of a node alike. Shape [edges]."""
+        return -self._width[self.edge_nodes].double().log()
+
+    def reach(self, edge_logprobs: Tensor) -> Tensor:
+        """Natural log of the probability that an answer passes through each node: [..., edges] → [..., nodes]."""
+        return _summed(edge_logprobs, self._ways)
 
     def probabilities(self, edge_logprobs: Tensor) -> Tensor:
         """Each label's probability: the sum over its spellings of the product of their edges'.
@@ -74,8 +138,20 @@ class AnswerTrie:
             edge_logprobs: Natural log of each edge's probability given its node. Shape [..., edges].
 
         Returns:
-            Shape [..., labels]; sums to the coverage, at most 1.
+            Shape [..., labels], float64; sums to the coverage, at most 1.
         """
-        spellings = (edge_logprobs.double() @ self._paths.double().T).exp()
+        spellings = _summed(edge_logprobs, self._paths).exp()
         totals = spellings.new_zeros(*spellings.shape[:-1], len(self.labels))
-        return totals.index_add(-1, self._owners, spellings)
+        return totals.index_add(-1, torch.tensor(self._owners), spellings)
+
+
+def _padded(paths: list[list[int]], filler: int) -> Tensor:
+    return pad_sequence(
+        [torch.tensor(path, dtype=torch.long) for path in paths], batch_first=True, padding_value=filler
+    )
+
+
+def _summed(edge_logprobs: Tensor, paths: Tensor) -> Tensor:
+    """The sum along each path: [..., edges], [paths, longest] → [..., paths], float64."""
+    free = edge_logprobs.new_zeros(*edge_logprobs.shape[:-1], 1)
+    return torch.cat([edge_logprobs, free], dim=-1).double()[..., paths].sum(dim=-1)

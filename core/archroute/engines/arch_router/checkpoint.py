@@ -16,6 +16,9 @@ from archroute.engines.arch_router.model import Shape
 from archroute.engines.quantize import QMAP, int8_tensors
 from archroute.errors import ModelError
 
+FAST_CHECK = "fast_check.json"
+"""Where the outcome of comparing fast with exact decisions is kept, beside prepared weights."""
+
 LINEAR_LAYERS = (
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -46,6 +49,8 @@ class Checkpoint:
                 hint="Arch-Router is a fine-tune of Qwen2.5; use a checkpoint of that architecture",
             )
         self.quantized = (directory / QMAP).is_file()
+        check = directory / FAST_CHECK
+        self.fast_is_safe = check.is_file() and bool(self._json(FAST_CHECK).get("safe"))
         index = directory / "model.safetensors.index.json"
         if index.is_file():
             self.files = [directory / name for name in sorted(set(self._json(index.name)["weight_map"].values()))]
@@ -78,8 +83,18 @@ class Checkpoint:
         except KeyError as error:
             raise ModelError(f"{self.directory}/config.json lacks {error}") from error
 
-    def load(self, *, quantize: bool, dtype: torch.dtype | None, device: torch.device) -> dict[str, Tensor]:
-        """All tensors, linear layers in int8 unless `quantize` is False, the others in `dtype` (None: as they are).
+    @property
+    def dtype(self) -> torch.dtype:
+        """The float type of the checkpoint's weights, before they were quantised."""
+        for file in self.files:
+            with _readable(file), safe_open(file, framework="pt") as opened:
+                if "model.norm.weight" in opened.keys():  # noqa: SIM118 - the handle is no mapping
+                    norm: Tensor = opened.get_tensor("model.norm.weight")
+                    return norm.dtype
+        raise ModelError(f"{self.directory} lacks model.norm.weight", hint="fetch the checkpoint again")
+
+    def load(self, *, quantize: bool, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+        """All tensors, linear layers in int8 unless `quantize` is False, the others in `dtype`.
 
         The embedding keeps its type, so that it stays mapped.
         """

@@ -1,19 +1,20 @@
 """The Qwen2 decoder, as plain functions over tensors.
 
-Several sequences run packed: one row a token through the linear layers, and each sequence its own attention, over its own keys
-and values. Equal to `transformers.Qwen2ForCausalLM` on the same weights.
+Several sequences run packed: one row a token through the linear layers, and each sequence its own attention, over what it read before
+and what is new. Equal to `transformers.Qwen2ForCausalLM` on the same weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from archroute.engines.linear import Linear, linear_of
+from archroute.engines.arch_router.prefix_cache import KeyValues
+from archroute.engines.linear import Kernel, Linear, linear_of
 
 _VOCABULARY_PIECE = 16_384  # rows of the head that are multiplied at a time
 
@@ -44,31 +45,21 @@ class Layer:
     down: Linear
 
 
-class KeyValues:
-    """Keys and values of one sequence: `[layers, kv heads, capacity, head size]` each, `length` of them filled."""
-
-    def __init__(self, shape: Shape, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
-        size = (shape.layers, shape.kv_heads, capacity, shape.head_size)
-        self.keys = torch.empty(size, dtype=dtype, device=device)
-        self.values = torch.empty(size, dtype=dtype, device=device)
-        self.length = 0
-
-
 @dataclass(frozen=True)
 class Segment:
     """One sequence of a packed pass.
 
     Attributes:
-        tokens: Tokens to read, after those whose keys and values are cached. Shape [N].
+        tokens: Tokens to read. Shape [N].
         positions: Their positions. Shape [N].
-        mask: Whether a token sees a cached or a new one. Shape [N, cached + N], bool.
-        cache: Filled up to `cache.length`, which the pass leaves as it is; the new keys and values are written behind.
+        unseen: Where a new token (row) does not see another new one (column). Shape [N, N], bool.
+        past: Keys and values of the tokens before, all of them seen, in pieces.
     """
 
     tokens: Tensor
     positions: Tensor
-    mask: Tensor
-    cache: KeyValues
+    unseen: Tensor
+    past: tuple[KeyValues, ...] = ()
 
 
 class Qwen2:
@@ -76,111 +67,161 @@ class Qwen2:
 
     Args:
         shape: The sizes.
-        tensors: The checkpoint's tensors by name, plain or quantised by quanto.
+        tensors: The checkpoint's tensors by name, plain or quantised by quanto. They are taken out as they are used, so that
+            weights that get packed are not held twice.
+        kernel: How int8 weights are multiplied.
+        dtype: The type of keys, values and raw products. Sums and norms are float32.
     """
 
-    def __init__(self, shape: Shape, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, shape: Shape, tensors: dict[str, Tensor], kernel: Kernel, dtype: torch.dtype) -> None:
         self.shape = shape
+        self.dtype = dtype
         self.embedding = tensors["model.embed_tokens.weight"]  # [vocabulary, hidden]
         self.head = tensors.get("lm_head.weight", self.embedding)  # [vocabulary, hidden]
-        self.norm = tensors["model.norm.weight"]
-        self.layers = [_layer(tensors, f"model.layers.{number}.") for number in range(shape.layers)]
-        exponents = torch.arange(0, shape.head_size, 2, dtype=torch.float32, device=self.norm.device) / shape.head_size
+        self.norm = tensors["model.norm.weight"].float()
+        self.layers = []
+        for number in range(shape.layers):
+            prefix = f"model.layers.{number}."
+            taken = {name: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+            self.layers.append(_layer(taken, prefix, kernel, dtype))
+        exponents = torch.arange(0, shape.head_size, 2, dtype=torch.float32, device=self.device) / shape.head_size
         self.frequencies = 1.0 / shape.rope_theta**exponents  # [head size / 2]; float32 always: bfloat16 drifts
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type activations have."""
-        return self.norm.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.norm.device
 
-    def new_cache(self, capacity: int) -> KeyValues:
-        """Room for the keys and values of `capacity` tokens."""
-        return KeyValues(self.shape, capacity, self.dtype, self.device)
-
-    def forward(self, sequences: Sequence[Segment]) -> Tensor:
-        """Last hidden states of all new tokens, normed, packed in order. Shape [sum of N, hidden]."""
-        tokens = torch.cat([sequence.tokens for sequence in sequences])
-        angles = torch.cat([sequence.positions for sequence in sequences]).float()[:, None] * self.frequencies
-        angles = torch.cat([angles, angles], dim=-1)[:, None]  # [rows, 1, head size]
-        rotation = angles.cos().to(self.dtype), angles.sin().to(self.dtype)
-        hidden = functional.embedding(tokens, self.embedding).to(self.dtype)
-        for number, layer in enumerate(self.layers):
-            hidden = hidden + self._attention(number, layer, hidden, rotation, sequences)
-            gate, up = layer.gate_up(self._normed(hidden, layer.mlp_norm)).chunk(2, dim=-1)
-            hidden = hidden + layer.down(functional.silu(gate) * up)
-        return self._normed(hidden, self.norm)
-
-    def log_probabilities(self, hidden: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Natural log of the probability that `tokens[i]` follows the hidden state `rows[i]`; float32.
-
-        The vocabulary is summed over a piece at a time, so that a large head is never copied whole.
+    def forward(self, segments: Sequence[Segment], *, fast: bool = False) -> tuple[Tensor, list[KeyValues]]:
+        """Read all segments.
 
         Args:
-            hidden: Shape [states, hidden].
-            rows: Shape [pairs].
-            tokens: Shape [pairs].
+            segments: What to read.
+            fast: Whether activations may be rounded to int8 where that is faster.
+
+        Returns:
+            The last hidden states of all new tokens, normed, packed in order: [sum of N, hidden], float32; and each segment's new keys
+            and values.
         """
-        sums = [
-            functional.linear(hidden, piece.to(hidden.dtype)).float().logsumexp(dim=-1)
-            for piece in self.head.split(_VOCABULARY_PIECE)
+        tokens = torch.cat([segment.tokens for segment in segments])
+        angles = torch.cat([segment.positions for segment in segments]).float()[:, None] * self.frequencies
+        rotation = angles.cos()[:, None], angles.sin()[:, None]  # [rows, 1, head size / 2]
+        hidden = functional.embedding(tokens, self.embedding).float()
+        masks = [_mask(segment, self.shape, self.dtype) for segment in segments]
+        read: list[list[tuple[Tensor, Tensor]]] = []
+        for number, layer in enumerate(self.layers):
+            qkv = layer.qkv(hidden * layer.attention_norm, _norm(hidden, self.shape), fast=fast)
+            queries, keys, values = self._heads(qkv, rotation)
+            outputs, new, row = [], [], 0
+            for segment, mask in zip(segments, masks, strict=True):
+                rows = slice(row, row + len(segment.tokens))
+                row = rows.stop
+                new.append((keys[:, rows], values[:, rows]))
+                pieces = [(past.keys[number], past.values[number]) for past in segment.past]
+                outputs.append(_attention(queries[:, rows], [*pieces, new[-1]], mask))
+            read.append(new)
+            hidden = hidden + layer.out(torch.cat(outputs), fast=fast)
+            hidden = hidden + _mlp(layer, hidden, self.shape, fast=fast)
+        hidden = hidden * self.norm * _norm(hidden, self.shape)
+        return hidden, [
+            KeyValues(torch.stack([keys for keys, _ in layers]), torch.stack([values for _, values in layers]))
+            for layers in zip(*read, strict=True)
         ]
-        logits = (hidden[rows].float() * self.head[tokens].float()).sum(dim=-1)
-        return logits - torch.stack(sums).logsumexp(dim=0)[rows]
 
-    def _attention(
-        self,
-        number: int,
-        layer: Layer,
-        hidden: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        sequences: Sequence[Segment],
-    ) -> Tensor:
+    def logits(self, hidden: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+        """The score of `tokens[i]` after the hidden state `rows[i]`; [states, hidden], [pairs], [pairs] → [pairs], float32.
+
+        Only these tokens' rows of the head are touched.
+        """
+        return (hidden[rows] * self.head[tokens].float()).sum(dim=-1)
+
+    def log_normalizers(self, hidden: Tensor) -> Tensor:
+        """Natural log of the sum over the whole vocabulary of the exponentiated scores; [states, hidden] → [states], float32.
+
+        The head is multiplied a piece at a time, so that a large one that is mapped from a file is never copied whole.
+        """
+        states = hidden.to(self.dtype)
+        sums = [
+            functional.linear(states, piece.to(self.dtype)).float().logsumexp(dim=-1)
+            for piece in torch.split(self.head, _VOCABULARY_PIECE)
+        ]
+        return torch.stack(sums).logsumexp(dim=0)
+
+    def _heads(self, qkv: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, positions applied: [heads or kv heads, rows, head size] each."""
         shape = self.shape
-        heads = layer.qkv(self._normed(hidden, layer.attention_norm)).view(len(hidden), -1, shape.head_size)
-        queries, keys, values = heads.split([shape.heads, shape.kv_heads, shape.kv_heads], dim=1)
+        queries, keys, values = torch.split(
+            qkv.view(len(qkv), -1, shape.head_size), [shape.heads, shape.kv_heads, shape.kv_heads], dim=1
+        )
         queries, keys = _rotated(queries, rotation), _rotated(keys, rotation)
-        outputs, row = [], 0
-        for sequence in sequences:
-            start, count = sequence.cache.length, len(sequence.tokens)
-            rows, end = slice(row, row + count), sequence.cache.length + count
-            cached_keys, cached_values = sequence.cache.keys[number], sequence.cache.values[number]
-            cached_keys[:, start:end] = keys[rows].transpose(0, 1)
-            cached_values[:, start:end] = values[rows].transpose(0, 1)
-            attended = functional.scaled_dot_product_attention(
-                queries[rows].transpose(0, 1)[None],
-                cached_keys[None, :, :end],
-                cached_values[None, :, :end],
-                attn_mask=sequence.mask,
-                enable_gqa=True,
-            )  # [1, heads, N, head size]
-            outputs.append(attended[0].transpose(0, 1).reshape(count, -1))
-            row += count
-        return layer.out(torch.cat(outputs))
-
-    def _normed(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        exact = hidden.float()
-        scaled = exact * torch.rsqrt(exact.square().mean(dim=-1, keepdim=True) + self.shape.norm_eps)
-        return weight * scaled.to(hidden.dtype)
+        queries = queries * shape.head_size**-0.5
+        turned = [part.to(self.dtype).transpose(0, 1) for part in (queries, keys, values)]
+        return turned[0], turned[1], turned[2]
 
 
-def _layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
-    attention, mlp = f"{prefix}self_attn.", f"{prefix}mlp."
+def _layer(tensors: Mapping[str, Tensor], prefix: str, kernel: Kernel, dtype: torch.dtype) -> Layer:
+    def linear(*names: str) -> Linear:
+        return linear_of(tensors, *(f"{prefix}{name}" for name in names), kernel=kernel, dtype=dtype)
+
     return Layer(
-        attention_norm=tensors[f"{prefix}input_layernorm.weight"],
-        qkv=linear_of(tensors, f"{attention}q_proj", f"{attention}k_proj", f"{attention}v_proj"),
-        out=linear_of(tensors, f"{attention}o_proj"),
-        mlp_norm=tensors[f"{prefix}post_attention_layernorm.weight"],
-        gate_up=linear_of(tensors, f"{mlp}gate_proj", f"{mlp}up_proj"),
-        down=linear_of(tensors, f"{mlp}down_proj"),
+        attention_norm=tensors[f"{prefix}input_layernorm.weight"].float(),
+        qkv=linear("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        out=linear("self_attn.o_proj"),
+        mlp_norm=tensors[f"{prefix}post_attention_layernorm.weight"].float(),
+        gate_up=linear("mlp.gate_proj", "mlp.up_proj"),
+        down=linear("mlp.down_proj"),
     )
+
+
+def _norm(hidden: Tensor, shape: Shape) -> Tensor:
+    """The factor a row by which RMSNorm divides: [rows, 1]."""
+    return torch.rsqrt(hidden.square().mean(dim=-1, keepdim=True) + shape.norm_eps)
 
 
 def _rotated(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary position embedding, the halves of each head as pairs (GPT-NeoX's layout). heads: [rows, heads, head size]."""
     first, second = heads.chunk(2, dim=-1)
-    return heads * rotation[0] + torch.cat([-second, first], dim=-1) * rotation[1]
+    cosine, sine = rotation
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+
+
+def _mask(segment: Segment, shape: Shape, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores of a segment's new tokens: [queries a kv head, N, N], a view of one mask."""
+    mask = torch.zeros(segment.unseen.shape, dtype=dtype, device=segment.unseen.device)
+    mask.masked_fill_(segment.unseen, float("-inf"))
+    return mask.expand(shape.heads // shape.kv_heads, -1, -1)
+
+
+def _attention(queries: Tensor, pieces: Iterable[tuple[Tensor, Tensor]], mask: Tensor) -> Tensor:
+    """Attention over keys and values in pieces, the last of them masked.
+
+    The queries of one kv head are taken together, so that keys and values are read once for all of them.
+
+    Args:
+        queries: Scaled. Shape [heads, N, head size].
+        pieces: Keys and values, [kv heads, tokens, head size] each; the last ones are the new tokens'.
+        mask: Shape [queries a kv head, N, N].
+
+    Returns:
+        Shape [N, heads · head size].
+    """
+    *past, (new_keys, new_values) = pieces
+    heads, count, size = queries.shape
+    kv_heads, group = len(new_keys), heads // len(new_keys)
+    together = queries.reshape(kv_heads, group * count, size)
+    new = torch.matmul(together, new_keys.transpose(1, 2)).view(kv_heads, group, count, count) + mask
+    scores = [torch.matmul(together, keys.transpose(1, 2)) for keys, _ in past]
+    shares = torch.cat([*scores, new.view(kv_heads, group * count, count)], dim=-1).softmax(dim=-1)
+    attended, start = torch.matmul(shares[..., shares.shape[-1] - count :], new_values), 0
+    for _, values in past:
+        attended = attended.baddbmm_(shares[..., start : start + values.shape[1]], values)
+        start += values.shape[1]
+    return attended.view(heads, count, size).transpose(0, 1).reshape(count, heads * size)
+
+
+def _mlp(layer: Layer, hidden: Tensor, shape: Shape, *, fast: bool) -> Tensor:
+    raw, scale = layer.gate_up.product(hidden * layer.mlp_norm, fast=fast)
+    factor = _norm(hidden, shape) if scale is None else _norm(hidden, shape) * scale
+    gate, up = raw.chunk(2, dim=-1)
+    # The factor must stand inside the activation of the gate; past it, it is the down projection's.
+    return layer.down(functional.silu(gate * factor).mul_(up), factor, fast=fast)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from archroute.engines.arch_router.checkpoint import Checkpoint
 from archroute.engines.quantize import QMAP, int8_tensors, qmap_of
@@ -35,9 +36,8 @@ def pull(model: str, directory: Path, progress: Progress | None = None) -> Path:
 
 def download(model: str) -> Path:
     """Fetch `model` from the hub, or find it in the hub's cache; the directory that holds it."""
-    from httpx import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     name, _, revision = model.partition("@")
     try:
@@ -50,7 +50,7 @@ def download(model: str) -> Path:
             f"the model hub refused {model} (status {status})",
             hint="check the name and the revision; a gated model needs its licence accepted and HF_TOKEN set",
         ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError, OSError) as error:
+    except Exception as error:  # the hub's client changes its transport, and with it the errors of a lost connection
         raise DownloadError(
             f"{model} is not on this machine and the model hub can't be reached ({type(error).__name__})",
             hint='connect and run `archroute pull`, give the directory of a checkpoint, or use model="embedded"',
@@ -84,10 +84,11 @@ def prepare(source: Path, directory: Path, progress: Progress | None = None) -> 
 
 def _write(checkpoint: Checkpoint, directory: Path, progress: Progress | None) -> None:
     files = checkpoint.files
-    names, quantized = {}, []
+    names: dict[str, str] = {}
+    quantized: list[str] = []
     for number, file in enumerate(files):
         target = "model.safetensors" if len(files) == 1 else f"model-{number + 1:05}-of-{len(files):05}.safetensors"
-        shard = {}
+        shard: dict[str, Tensor] = {}
         for name, tensor in checkpoint.tensors(file):
             if checkpoint.is_linear(name):
                 layer = name.removesuffix(".weight")

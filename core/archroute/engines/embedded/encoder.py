@@ -41,7 +41,7 @@ class Encoder:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
-        self.layers = []
+        self.layers: list[Layer] = []
         while f"encoder.layer.{len(self.layers)}.output.LayerNorm.weight" in tensors:
             self.layers.append(_layer(tensors, f"encoder.layer.{len(self.layers)}."))
 

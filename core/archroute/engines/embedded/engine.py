@@ -48,7 +48,9 @@ class EmbeddedEngine(Engine):
             self._encoder = Encoder(load_file(directory / "model.safetensors"))
             self._reader = Reader(Tokenizer.from_file(str(directory / "tokenizer.json")))
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ModelError(f"{directory} holds no embedded model: {error}", hint="install the package again") from error
+            raise ModelError(
+                f"{directory} holds no embedded model: {error}", hint="install the package again"
+            ) from error
         self._vectors: OrderedDict[Policy, Tensor] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -48,8 +48,7 @@ class Reader:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._begin = tokenizer.token_to_id("[CLS]")
-        self._end = tokenizer.token_to_id("[SEP]")
+        self._begin, self._end = tokenizer.encode("").ids  # [CLS] and [SEP]
 
     def policy(self, policy: Policy) -> Encoded:
         """A policy, as `name: description`."""

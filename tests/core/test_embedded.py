@@ -1,0 +1,99 @@
+"""The embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from archroute import Conversation, ModelError, Policy, Router, Turn
+from archroute.engines.embedded import EmbeddedEngine
+
+POLICIES = [
+    Policy("sql_queries", "Writing SQL queries over database tables"),
+    Policy("trip_planning", "Planning holidays, flights and hotels"),
+    Policy("photo_editing", "Retouching and cropping photos"),
+    Policy("recipes", "Cooking recipes and ingredients"),
+]
+
+
+@pytest.fixture(scope="module")
+def router() -> Router:
+    return Router(POLICIES, model="embedded")
+
+
+@pytest.mark.parametrize(
+    ("text", "route"),
+    [
+        ("select the ten customers with the highest revenue from the orders table", "sql_queries"),
+        ("find me a hotel in Lisbon for the second week of May", "trip_planning"),
+        ("crop this picture and make the sky bluer", "photo_editing"),
+        ("how long do I bake a lasagne?", "recipes"),
+        ("thanks, that was all, goodbye!", "other"),
+    ],
+)
+def test_policies_it_never_met_are_told_apart(router: Router, text: str, route: str):
+    decision = router.route(text)
+    assert decision.route == route
+    assert sum(decision.probabilities.values()) == pytest.approx(1)
+    assert list(decision.probabilities) == [*(policy.name for policy in POLICIES), "other"]
+
+
+def test_the_latest_topic_counts(router: Router):
+    chat = [
+        {"role": "user", "content": "find me a hotel in Lisbon for the second week of May"},
+        {"role": "assistant", "content": "I found three hotels in the old town."},
+        {"role": "user", "content": "now crop my holiday picture and make the sky bluer"},
+    ]
+    assert router.route(chat).route == "photo_editing"
+
+
+def test_a_batch_decides_as_its_members_do(router: Router):
+    texts = ["bake a cake", "x " * 300, "update the orders table", "book a flight " * 40]
+    for text, packed in zip(texts, router.route_many(texts), strict=True):
+        assert packed.probabilities == pytest.approx(router.route(text).probabilities, abs=1e-3)
+
+
+def test_the_order_of_the_policies_does_not_matter(router: Router):
+    backwards = Router(POLICIES[::-1], model="embedded")
+    for text in ("bake a cake", "book a flight", "update the orders table"):
+        assert router.route(text).probabilities == pytest.approx(backwards.route(text).probabilities, abs=1e-4)
+
+
+def test_one_policy_is_enough():
+    decision = Router(POLICIES[:1], model="embedded").route("select all rows from the users table in SQL")
+    assert set(decision.probabilities) == {"sql_queries", "other"}
+
+
+def test_long_texts_are_cut_and_the_decision_says_so(router: Router):
+    assert not router.route("short").truncated
+    long = router.route("please crop this photo. " * 400 + "make the sky bluer in this picture")
+    assert long.truncated
+    assert long.route == "photo_editing"
+    assert router.route("a" * 2_000_000).truncated
+
+
+def test_old_turns_are_cut_and_the_decision_says_so():
+    engine = EmbeddedEngine()
+    turns = [Turn("user" if number % 2 == 0 else "assistant", "word " * 60) for number in range(9)]
+    (scores,) = engine.score(POLICIES, [Conversation(tuple(turns))])
+    assert scores.truncated
+
+
+def test_texts_without_a_known_word_are_decided(router: Router):
+    for text in ("🦄🦄", "\u200b", "\x00\x01", "漢字"):
+        assert sum(router.route(text).probabilities.values()) == pytest.approx(1)
+
+
+def test_policies_are_embedded_once(monkeypatch: pytest.MonkeyPatch):
+    engine = EmbeddedEngine()
+    engine.score(POLICIES, [Conversation.from_text("a")])
+    read: list[Policy] = []
+    monkeypatch.setattr(engine._reader, "policy", lambda policy: read.append(policy))
+    engine.score(POLICIES, [Conversation.from_text("b")])
+    assert read == []
+
+
+def test_a_broken_model_is_named(tmp_path: Path):
+    with pytest.raises(ModelError, match="no embedded model"):
+        EmbeddedEngine(tmp_path)
