@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 import archroute
@@ -129,6 +129,30 @@ def pull(
 
 
 @app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False,
+    tokenizer: Annotated[Path | None, typer.Option("--tokenizer", help="Directory of Qwen2.5's tokenizer.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the result into a .png or .svg file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a decision against generating the answer, on random weights of Arch-Router's shape (6 GB of disk, 10 of memory)."""
+    from archroute.bench import run
+    from archroute.bench.plot import plot as draw
+
+    with Progress(
+        TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    ) as progress:
+        task = progress.add_task("", total=None)
+        result = run(quick=quick, tokenizer=tokenizer, step=lambda text: progress.update(task, description=text))
+    if plot:
+        draw(result, plot)
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        Console().print(_bench_table(result))
+
+
+@app.command()
 def demo() -> None:
     """Route a short conversation through LangChain and LlamaIndex, offline."""
     from archroute.demo import run
@@ -162,4 +186,27 @@ def _table(decision: Decision) -> Table:
     for name, probability in sorted(decision.probabilities.items(), key=lambda item: -item[1]):
         style = "bold green" if name == decision.route else ""
         table.add_row(name, f"{probability:.3f}", "█" * round(probability * _BAR), style=style)
+    return table
+
+
+def _bench_table(result: dict[str, Any]) -> Table:
+    table = Table(title="their time over ours", caption=f"{result['machine']}; {result['weights']} weights")
+    columns = {
+        "warm": result["warm"],
+        "warm, exact": result["exact"]["warm"],
+        "cold": result["cold"],
+        "cold, exact": result["exact"]["cold"],
+    }
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for other in result["warm"]["over"]:
+        table.add_row(other, *(f"{column['over'][other]:.1f}×" for column in columns.values()))
+    table.add_row("ours over the floor of products", *(f"{column['over_floor']:.2f}×" for column in columns.values()))
+    table.add_row("ours, ms", *(f"{column['ms']:.0f} ± {column['spread'] / 2:.0f}" for column in columns.values()))
+    table.add_row("200 policies over 10", f"{result['policies_200_over_10']:.2f}×")
+    table.add_row("turn 20 over turn 2", f"{result['turn_20_over_2']:.2f}×")
+    for name, value in result["memory_gb"].items():
+        table.add_row(f"memory, {name.replace('_', ' ')}", f"{value:.2f} GB")
+    table.add_row("start, prepared over quantising", f"{result['start_s']['ratio']:.2f}×")
     return table

@@ -171,7 +171,6 @@ def test_what_is_prepared_scores_bit_for_bit_as_what_is_quantised_at_load(
     for conversation in CONVERSATIONS:
         prompt = at_load.tokens(ROUTES, conversation)
         assert len(prompt) > 100
-        trie = at_load.question(ROUTES).trie
         logs = [engine.edge_log_probabilities([prompt], ROUTES) for engine in (at_load, mapped)]
         assert torch.equal(*logs)
 

@@ -110,19 +110,24 @@ class PackedLinear(_Affine):
     def product(self, x: Tensor, *, fast: bool = False) -> tuple[Tensor, Tensor | None]:
         """See `Linear.product`; rounds each row to 255 levels, twice unless `fast`."""
         step = x.abs().amax(dim=-1, keepdim=True).float().clamp_min(torch.finfo(torch.float32).tiny) / _LEVELS
-        # Adding a half and cutting is rounding, in one pass over the data fewer.
-        shifted = torch.addcmul(x.new_tensor(_ZERO + 0.5, dtype=torch.float32), x.float(), step.reciprocal())
-        coarse = shifted.to(torch.uint8)
+        scaled = x * step.reciprocal()
         if fast:
-            return self._multiplied(coarse), step
-        rest = shifted.sub_(coarse).sub_(0.5).mul_(_FINE).add_(_ZERO + 0.5).to(torch.uint8)
-        return torch.add(self._multiplied(coarse), self._multiplied(rest), alpha=1 / _FINE), step
+            return self.multiplied(_unsigned(scaled.round_())), step
+        coarse = scaled.round()
+        fine = scaled.sub_(coarse).mul_(_FINE).round_()
+        return torch.add(self.multiplied(_unsigned(coarse)), self.multiplied(_unsigned(fine)), alpha=1 / _FINE), step
 
-    def _multiplied(self, x: Tensor) -> Tensor:
+    def multiplied(self, x: Tensor) -> Tensor:
+        """The bare int8 product with scaled weights; x: [M, in], uint8, 128 for zero."""
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
             x, 1.0, _ZERO, self.packed, self.scale, self.zeros, None, 1.0, 0, self.dtype, "none", [], ""
         )
         return y
+
+
+def _unsigned(levels: Tensor) -> Tensor:
+    """Whole numbers from -127 to 127 as oneDNN wants them, 128 more; through int8, since torch converts to uint8 far slower."""
+    return levels.to(torch.int8).view(torch.uint8).bitwise_xor_(_ZERO)
 
 
 def linear_of(
@@ -179,7 +184,7 @@ def _packed_is_right() -> bool:
     try:
         largest = torch.full((1, 512), 255, dtype=torch.uint8)
         layer = PackedLinear(torch.full((16, 512), 127, dtype=torch.int8), torch.ones(16), torch.float32)
-        return bool((layer._multiplied(largest) == 127 * 127 * 512).all())
+        return bool((layer.multiplied(largest) == 127 * 127 * 512).all())
     except (AttributeError, NotImplementedError, RuntimeError):
         return False  # this build of torch has no such product
 

@@ -15,9 +15,7 @@ from archroute.policy import Policy
 ENOUGH = 0.99
 """The share of decisions that must be the same for fast ones to be taken by default."""
 
-_OFFERED = 10  # policies a conversation has to choose from
-
-_REQUESTS = {
+REQUESTS = {
     Policy("code_generation", "Writing new functions, scripts or boilerplate code"): (
         "write a bash script that renames all my photos by date",
         "I need a React hook that debounces a value",
@@ -139,6 +137,9 @@ _REQUESTS = {
         "current price of copper",
     ),
 }
+"""Policies of the kinds people route by, and requests for each."""
+
+_OFFERED = 10  # policies a conversation has to choose from
 _IDLE = ("hello", "thanks, that was all", "asdf", "you're funny", "ok", "good night")
 _CHANGES = 14  # conversations that change their topic
 
@@ -196,8 +197,8 @@ def compare_and_keep(directory: Path, advance: Callable[[int, int], None] | None
 
 def _cases() -> list[tuple[list[Policy], Conversation]]:
     """A hundred conversations: one request of each kind, small talk, and requests after another topic."""
-    policies = list(_REQUESTS)
-    flat = [(place, text) for place, texts in enumerate(_REQUESTS.values()) for text in texts]
+    policies = list(REQUESTS)
+    flat = [(place, text) for place, texts in enumerate(REQUESTS.values()) for text in texts]
     cases = [(_offered(policies, place), Conversation.from_text(text)) for place, text in flat]
     cases += [(_offered(policies, place), Conversation.from_text(text)) for place, text in enumerate(_IDLE)]
     for number in range(_CHANGES):

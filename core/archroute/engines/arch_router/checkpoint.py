@@ -30,6 +30,7 @@ LINEAR_LAYERS = (
 )
 """The layers of a decoder layer that are quantised."""
 
+_MAPPED_BYTES = 2**28  # of a file, before it is mapped anew
 _MAPPED = ("model.embed_tokens.weight", "lm_head.weight")  # large, and only some of their rows are read
 
 
@@ -73,6 +74,7 @@ class Checkpoint:
             return Shape(
                 layers=config["num_hidden_layers"],
                 hidden=config["hidden_size"],
+                inner=config["intermediate_size"],
                 heads=config["num_attention_heads"],
                 kv_heads=config["num_key_value_heads"],
                 head_size=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
@@ -111,10 +113,21 @@ class Checkpoint:
         return loaded
 
     def tensors(self, file: Path) -> Iterator[tuple[str, Tensor]]:
-        """Name and tensor of everything in one of the files, mapped from it."""
-        with _readable(file), safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - the handle is no mapping
-                yield name, opened.get_tensor(name)
+        """Name and tensor of everything in one of the files, mapped from it.
+
+        The file is mapped anew every so often, so that the memory of what was read and dropped is given back.
+        """
+        with _readable(file):
+            with safe_open(file, framework="pt") as opened:
+                names = list(opened.keys())
+            while names:
+                size = 0
+                with safe_open(file, framework="pt") as opened:
+                    while names and size < _MAPPED_BYTES:
+                        name = names.pop(0)
+                        tensor = opened.get_tensor(name)
+                        size += tensor.nbytes
+                        yield name, tensor
 
     @staticmethod
     def is_linear(name: str) -> bool:

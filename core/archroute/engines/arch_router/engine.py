@@ -15,7 +15,7 @@ from torch import Tensor
 from archroute.conversation import Conversation, Turn
 from archroute.engines.arch_router.answers import AnswerTrie, Branch
 from archroute.engines.arch_router.checkpoint import Checkpoint
-from archroute.engines.arch_router.model import Qwen2, Segment
+from archroute.engines.arch_router.model import Qwen2, Segment, Shape
 from archroute.engines.arch_router.prefix_cache import KeyValues, PrefixCache, common_prefix
 from archroute.engines.base import CacheStats, Engine, Scores
 from archroute.engines.linear import Kernel, fastest_on
@@ -198,6 +198,11 @@ class ArchRouterEngine(Engine):
     def cache_stats(self) -> CacheStats:
         """See `Engine.cache_stats`."""
         return self._cache.stats
+
+    @property
+    def shape(self) -> Shape:
+        """The model's sizes."""
+        return self._model.shape
 
     def forget(self) -> None:
         """Empty the prefix cache."""

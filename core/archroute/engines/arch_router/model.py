@@ -25,6 +25,7 @@ class Shape:
 
     layers: int
     hidden: int
+    inner: int
     heads: int
     kv_heads: int
     head_size: int

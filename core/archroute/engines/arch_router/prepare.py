@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from archroute.engines.quantize import QMAP, int8_tensors, qmap_of
 from archroute.errors import DownloadError, ModelError
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "README.md", "LICENSE*"]
+
+_SHARD_BYTES = 2**28  # what is quantised is written whenever it has reached this size
 
 Progress = Callable[[int, int], None]
 """Told after each file how many of how many are done."""
@@ -58,7 +59,7 @@ def download(model: str) -> Path:
 
 
 def prepare(source: Path, directory: Path, progress: Progress | None = None) -> Path:
-    """Quantise the checkpoint in `source` into `directory`, a shard in memory at a time.
+    """Quantise the checkpoint in `source` into `directory`, a part in memory at a time.
 
     The result is in optimum-quanto's own format: `QuantizedModelForCausalLM.from_pretrained` reads it too. It appears whole or not at
     all.
@@ -70,8 +71,8 @@ def prepare(source: Path, directory: Path, progress: Progress | None = None) -> 
     if checkpoint.quantized:
         raise ModelError(f"{source} is prepared already", hint="use it as it is")
     checkpoint.shape  # noqa: B018 - a checkpoint that can't be loaded is refused before the work
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".preparing-", dir=directory.parent))
+    unfinished = directory.parent / f".preparing-{directory.name}-{os.getpid()}"
+    unfinished.mkdir(parents=True)
     try:
         _write(checkpoint, unfinished, progress)
         if directory.exists():
@@ -83,28 +84,38 @@ def prepare(source: Path, directory: Path, progress: Progress | None = None) -> 
 
 
 def _write(checkpoint: Checkpoint, directory: Path, progress: Progress | None) -> None:
-    files = checkpoint.files
-    names: dict[str, str] = {}
+    places: dict[str, str] = {}
     quantized: list[str] = []
-    for number, file in enumerate(files):
-        target = "model.safetensors" if len(files) == 1 else f"model-{number + 1:05}-of-{len(files):05}.safetensors"
-        shard: dict[str, Tensor] = {}
+    shard: dict[str, Tensor] = {}
+
+    def flush() -> None:
+        if shard:
+            name = f"model-{len(set(places.values())) + 1:05}.safetensors"
+            save_file(shard, directory / name, metadata={"format": "pt"})
+            places.update(dict.fromkeys(shard, name))
+            shard.clear()
+
+    for number, file in enumerate(checkpoint.files):
         for name, tensor in checkpoint.tensors(file):
             if checkpoint.is_linear(name):
                 layer = name.removesuffix(".weight")
                 quantized.append(layer)
                 shard |= int8_tensors(layer, tensor)
             else:
+                if (
+                    tensor.nbytes > _SHARD_BYTES
+                ):  # the embedding stays mapped for good: nothing else shall share its file
+                    flush()
                 shard[name] = tensor
-        save_file(shard, directory / target, metadata={"format": "pt"})
-        names |= dict.fromkeys(shard, target)
+            if sum(kept.nbytes for kept in shard.values()) > _SHARD_BYTES:
+                flush()
         if progress:
-            progress(number + 1, len(files))
-    if len(files) > 1:
-        index = {"metadata": {}, "weight_map": names}
-        (directory / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+            progress(number + 1, len(checkpoint.files))
+    flush()
+    index = {"metadata": {}, "weight_map": places}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     for file in checkpoint.directory.iterdir():
         if file.suffix in (".json", ".jinja", ".txt", ".md") and not file.name.endswith(".index.json"):
-            shutil.copy(file, directory / file.name)
+            shutil.copyfile(file, directory / file.name)
     # Written last: a directory that has it is complete.
     (directory / QMAP).write_text(json.dumps(qmap_of(quantized), indent=1), encoding="utf-8")
