@@ -30,7 +30,13 @@ def hub(directory: Path, name: str, *, token: str | None = None) -> Iterator[tup
             path = self.path.partition("?")[0]
             if token and self.headers.get("Authorization") != f"Bearer {token}":
                 return self._send(401, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access restricted"}, body)
-            if path.startswith(f"/api/models/{name}"):
+            if path.startswith(f"/api/models/{name}/tree/"):
+                files = [
+                    {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": f"{number:040x}"}
+                    for number, file in enumerate(directory.iterdir())
+                ]
+                return self._send(200, json.dumps(files).encode(), {"Content-Type": "application/json"}, body)
+            if path.startswith(f"/api/models/{name}/"):
                 files = [{"rfilename": file.name} for file in directory.iterdir()]
                 description = {"id": name, "modelId": name, "sha": COMMIT, "siblings": files, "tags": []}
                 return self._send(200, json.dumps(description).encode(), {"Content-Type": "application/json"}, body)

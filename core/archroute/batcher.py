@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from weakref import WeakSet
 
 from archroute.conversation import Conversation
 from archroute.engines.base import Engine, Scores
@@ -15,6 +17,7 @@ from archroute.errors import OverloadedError, SettingError
 from archroute.policy import Policy
 
 _IDLE_SECONDS = 1.0  # after which the thread ends; the next call starts another
+_EXIT_SECONDS = 10.0  # that the interpreter's end waits for a decision that is being made
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,12 @@ class MicroBatcher:
     def __init__(self, engine: Engine, batching: Batching) -> None:
         self._engine = engine
         self._batching = batching
-        self._items: queue.Queue[_Item] = queue.Queue(batching.max_queue)
+        self._items: queue.Queue[_Item | None] = queue.Queue(batching.max_queue)  # None wakes the thread
+        self._stopped = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._joined = False  # whether the last call joined several
+        _batchers.add(self)
 
     def submit(self, routes: tuple[Policy, ...], conversation: Conversation) -> Future[Scores]:
         """Ask for a decision.
@@ -85,8 +90,18 @@ class MicroBatcher:
                 self._thread.start()
         return item.result
 
+    def stop(self) -> None:
+        """End the thread; decisions that wait are not made."""
+        self._stopped = True
+        with self._lock:
+            thread = self._thread
+            if thread is not None and self._items.empty():
+                self._items.put_nowait(None)
+        if thread is not None:
+            thread.join(_EXIT_SECONDS)
+
     def _work(self) -> None:
-        while True:
+        while not self._stopped:
             try:
                 first = self._items.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
@@ -94,6 +109,8 @@ class MicroBatcher:
                     if self._items.empty():
                         self._thread = None
                         return
+                continue
+            if first is None:
                 continue
             items = [item for item in self._together(first) if item.result.set_running_or_notify_cancel()]
             if items:
@@ -105,9 +122,12 @@ class MicroBatcher:
         deadline = time.monotonic() + (self._batching.max_wait_ms / 1000 if self._joined else 0)
         while len(items) < self._batching.max_size:
             try:
-                items.append(self._items.get(timeout=max(deadline - time.monotonic(), 0.0)))
+                item = self._items.get(timeout=max(deadline - time.monotonic(), 0.0))
             except queue.Empty:
                 break
+            if item is None:
+                break
+            items.append(item)
         self._joined = len(items) > 1
         return items
 
@@ -123,3 +143,13 @@ class MicroBatcher:
             return
         for item, result in zip(items, scores, strict=True):
             item.result.set_result(result)
+
+
+_batchers: WeakSet[MicroBatcher] = WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A thread that is still there when the interpreter is torn down can abort the process."""
+    for batcher in list(_batchers):
+        batcher.stop()

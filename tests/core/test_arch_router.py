@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Q
 
 from archroute import Conversation, ConversationError, EngineError, ModelError, Policy, Router, SettingError, Turn
 from archroute.engines.arch_router import ArchRouterEngine
+from archroute.engines.arch_router.engine import Compute
 from archroute.engines.arch_router.prepare import prepare
+from archroute.engines.linear import _packed_is_right
 from archroute.evaluate import Case, read_cases
 from archroute.prompt import answers, render
 
@@ -66,6 +68,24 @@ def random_model(
 @pytest.fixture(scope="session")
 def cases(tiny_checkpoint: Path) -> list[Case]:
     return read_cases(tiny_checkpoint / "heldout.jsonl")
+
+
+@pytest.fixture(scope="session")
+def generated(tiny_checkpoint: Path, cases: list[Case]) -> list[tuple[Case, str]]:
+    """What stock bfloat16 `generate` answers to every second case: the route it names, or all that it printed."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    answered = []
+    for case in cases[::2]:
+        message = {"role": "user", "content": render(case.policies.routes, case.conversation)}
+        prompt = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_dict=True)["input_ids"]
+        printed = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)[0, len(prompt) :]
+        text = tokenizer.decode(printed, skip_special_tokens=True)
+        try:
+            answered.append((case, str(ast.literal_eval(text.strip())["route"])))
+        except (SyntaxError, ValueError, KeyError, TypeError):
+            answered.append((case, text))
+    return answered
 
 
 def stock_log_probability(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> float:
@@ -191,26 +211,26 @@ def test_quanto_itself_reads_what_is_prepared(tmp_path: Path, tiny_checkpoint: P
         assert ours[edge].exp().item() == pytest.approx(logs[trie.edge_tokens[edge]].exp().item(), abs=0.02)
 
 
+@pytest.mark.parametrize(("compute", "least"), [("exact", 0.995), ("fast", 0.99)])
 def test_decisions_equal_stock_generate_on_the_trained_checkpoint(
-    tmp_path: Path, tiny_checkpoint: Path, cases: list[Case]
+    tmp_path: Path, generated: list[tuple[Case, str]], tiny_checkpoint: Path, compute: Compute, least: float
 ):
-    """The real path: prepared int8 weights, one pass with the trie, against bfloat16 `generate` and its parsed text."""
-    engine = ArchRouterEngine.from_directory(prepare(tiny_checkpoint, tmp_path / "prepared"))
-    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.bfloat16)
-    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
-    chosen = cases[:: max(1, len(cases) // 220)]
-    assert len(chosen) >= 200
-    same = 0
-    for case in chosen:
-        prompt = engine.tokens(case.policies.routes, case.conversation)
-        printed = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)[0, len(prompt) :]
-        text = tokenizer.decode(printed, skip_special_tokens=True)
-        try:
-            generated = ast.literal_eval(text.strip())["route"]
-        except (SyntaxError, ValueError, KeyError):
-            generated = text
-        same += generated == Router(case.policies, model=engine).route(case.conversation).route
-    assert same / len(chosen) >= 0.99
+    """The real path, prepared int8 weights and one pass with the trie, against bfloat16 `generate` and its parsed text.
+
+    Now and then `generate` names a route that is not on offer. No decision can; there, its coverage tells.
+    """
+    prepared = prepare(tiny_checkpoint, tmp_path / "prepared")
+    engine = ArchRouterEngine.from_directory(prepared, compute=compute, kernel="packed" if _packed_is_right() else None)
+    same = valid = 0
+    for case, answer in generated:
+        decision = Router(case.policies, model=engine).route(case.conversation)
+        if answer in decision.probabilities:
+            valid += 1
+            same += answer == decision.route
+        else:
+            assert decision.coverage < 0.9
+    assert valid >= 200
+    assert same / valid >= least
 
 
 def test_the_trained_checkpoint_answers_its_heldout_cases(tiny_checkpoint: Path, cases: list[Case]):

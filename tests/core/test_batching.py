@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -105,6 +108,27 @@ async def test_a_router_serves_again_after_it_was_idle():
     while any(thread.name == "archroute" for thread in threading.enumerate()):
         await asyncio.sleep(0.05)
     assert (await router.aroute("two")).route == "travel"
+
+
+def test_no_thread_is_left_when_the_interpreter_ends():
+    program = """
+import asyncio, atexit, threading
+atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # runs after what is registered later
+from archroute import Policy, Router
+from tests.engines import KeywordEngine
+asyncio.run(Router([Policy("tax", "Tax law")], model=KeywordEngine({})).aroute("VAT?"))
+print([thread.name for thread in threading.enumerate()])
+"""
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "core")])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.splitlines() == ["['MainThread', 'archroute']", "['MainThread']"]
 
 
 async def test_the_loop_runs_while_decisions_are_made(tiny_checkpoint: Path):

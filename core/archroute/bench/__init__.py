@@ -23,7 +23,6 @@ from archroute.bench.memory import measured
 from archroute.bench.weights import write_random_checkpoint
 from archroute.engines.arch_router.engine import ArchRouterEngine
 from archroute.engines.arch_router.model import Shape
-from archroute.engines.arch_router.prepare import prepare
 from archroute.engines.linear import PackedLinear
 from archroute.errors import SettingError
 from archroute.policy import Policy

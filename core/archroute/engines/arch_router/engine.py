@@ -407,7 +407,14 @@ class ArchRouterEngine(Engine):
                 reading.edges = trie.unread()
             reading.edges[edges] = (piece - sums[at]).double()
             likely[at] = trie.reach(reading.edges)[trie.edge_nodes[edges]] > _LOG_NEGLIGIBLE
-        sums[likely] = self._model.log_normalizers(states[likely.to(states.device)]).cpu()
+        # The scores of the answers' own tokens are float32 already; the rest of the vocabulary may be summed in a coarser type.
+        numbers = torch.cumsum(likely, 0) - 1
+        pairs = likely[rows]
+        device = states.device
+        rest = self._model.log_rest(
+            states[likely.to(device)], numbers[rows[pairs]].to(device), tokens[pairs].to(device)
+        )
+        sums[likely] = torch.logaddexp(sums[likely], rest.cpu())
         for (reading, edges, at), piece in zip(found, pieces, strict=True):
             reading.edges[edges] = (piece - sums[at]).double()
 

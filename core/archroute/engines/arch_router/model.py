@@ -136,16 +136,26 @@ class Qwen2:
         """
         return (hidden[rows] * self.head[tokens].float()).sum(dim=-1)
 
-    def log_normalizers(self, hidden: Tensor) -> Tensor:
-        """Natural log of the sum over the whole vocabulary of the exponentiated scores; [states, hidden] → [states], float32.
+    def log_rest(self, hidden: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Natural log of the sum of the exponentiated scores over the vocabulary without `tokens[i]` for the state `rows[i]`.
 
         The head is multiplied a piece at a time, so that a large one that is mapped from a file is never copied whole.
+
+        Args:
+            hidden: Shape [states, hidden].
+            rows: Shape [pairs].
+            tokens: Shape [pairs].
+
+        Returns:
+            Shape [states], float32.
         """
-        states = hidden.to(self.dtype)
-        sums = [
-            functional.linear(states, piece.to(self.dtype)).float().logsumexp(dim=-1)
-            for piece in torch.split(self.head, _VOCABULARY_PIECE)
-        ]
+        states, sums, start = hidden.to(self.dtype), [], 0
+        for piece in torch.split(self.head, _VOCABULARY_PIECE):
+            scores = functional.linear(states, piece.to(self.dtype)).float()
+            within = (tokens >= start) & (tokens < start + len(piece))
+            scores[rows[within], tokens[within] - start] = float("-inf")
+            sums.append(scores.logsumexp(dim=-1))
+            start += len(piece)
         return torch.stack(sums).logsumexp(dim=0)
 
     def _heads(self, qkv: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

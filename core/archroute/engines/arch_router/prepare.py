@@ -53,7 +53,7 @@ def download(model: str) -> Path:
         ) from error
     except Exception as error:  # the hub's client changes its transport, and with it the errors of a lost connection
         raise DownloadError(
-            f"{model} is not on this machine and the model hub can't be reached ({type(error).__name__})",
+            f"{model} is not on this machine and could not be fetched ({type(error).__name__}: {error})",
             hint='connect and run `archroute pull`, give the directory of a checkpoint, or use model="embedded"',
         ) from error
 
