@@ -125,7 +125,7 @@ class Router:
 
     async def aroute_many(self, conversations: Sequence[ConversationLike]) -> list[Decision]:
         """`route_many`, without blocking the event loop."""
-        return list(await asyncio.gather(*(self.aroute(conversation) for conversation in conversations)))
+        return await asyncio.to_thread(self.route_many, conversations)
 
     def _scores(self, conversations: list[Conversation]) -> Sequence[Scores | Exception]:
         try:
