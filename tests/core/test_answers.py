@@ -36,10 +36,12 @@ def test_a_branch_brings_its_ancestors_and_nothing_else():
     assert branch.unseen.tolist() == [[False, True, True], [False, False, True], [False, False, False]]
 
 
-def test_below_stops_at_the_first_choice_when_there_is_too_much():
-    trie = AnswerTrie({str(last): [[1, 2, last, 9]] for last in range(3, 50)})
-    assert len(trie.below(0, 1000)) == len(trie) + 1
-    assert len(trie.below(0, 10)) == 3  # the root and the two tokens all answers begin with
+def test_below_takes_whole_levels_first():
+    trie = AnswerTrie({str(last): [[1, 2, last, 8, 9]] for last in range(3, 50)})
+    assert sorted(trie.below([0], 1000)) == list(range(len(trie) + 1))
+    first = trie.branch(trie.below([0], 10))
+    assert first.tokens[:2].tolist() == [1, 2]  # the tokens all answers begin with
+    assert set(first.depths[2:].tolist()) == {3}
 
 
 def test_probabilities_are_products_along_paths_summed_over_spellings():

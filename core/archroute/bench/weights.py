@@ -31,6 +31,9 @@ CONFIG = {
 
 _SHARDS = 4
 _SCALE = 0.02
+_DECIDED = (
+    8.0  # of the last norm: scores then spread as a trained model's do, so that as few branches of answers stay likely
+)
 
 
 def write_random_checkpoint(directory: Path, config: dict[str, object] = CONFIG) -> Path:
@@ -77,4 +80,4 @@ def _tensors(config: dict[str, object], layers: range, *, outer: bool) -> Iterat
             yield f"{prefix}{name}.weight", torch.ones(hidden, dtype=torch.bfloat16)
     if outer:
         yield "model.embed_tokens.weight", random(size["vocab_size"], hidden)
-        yield "model.norm.weight", torch.ones(hidden, dtype=torch.bfloat16)
+        yield "model.norm.weight", torch.full((hidden,), _DECIDED, dtype=torch.bfloat16)

@@ -110,18 +110,14 @@ class AnswerTrie:
             unseen=unseen,
         )
 
-    def below(self, node: int, most: int) -> list[int]:
-        """The node and all nodes below it; if they are more than `most`, only those before the first choice below it."""
-        found, waiting = [], [node]
-        while waiting:
-            found.append(waiting.pop())
-            waiting += self._children[found[-1]]
-        if len(found) <= most:
-            return found
-        chain = [node]
-        while len(self._children[chain[-1]]) == 1:
-            chain.append(self._children[chain[-1]][0])
-        return chain
+    def below(self, nodes: Iterable[int], most: int) -> list[int]:
+        """Up to `most` nodes from the given ones downwards, level by level, so that whole levels are read before deeper ones."""
+        found: list[int] = []
+        level = list(nodes)
+        while level and len(found) < most:
+            found += level[: most - len(found)]
+            level = [child for node in level for child in self._children[node]]
+        return found
 
     def unread(self) -> Tensor:
         """Edge log probabilities for a trie no node of which is read: all edges of a node alike. Shape [edges]."""

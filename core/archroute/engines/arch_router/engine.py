@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -33,9 +34,15 @@ CACHE_BYTES = 256 * 2**20
 """What the keys and values of prompts read before may take, unless the user says otherwise."""
 
 _PASS_TOKENS = 1024  # new tokens that one pass reads at most
-_WHOLE_TRIE = 192  # a trie of more nodes is read level by level, and of its branches at most so many nodes a pass
+_WHOLE_TRIE = 192  # nodes; a larger trie is read in steps, each of at most so many
+_STEM = (
+    64  # nodes of a large trie that are read with the prompt: the levels that all answers share, and the first choices
+)
+_UNLIKELY = 1e-4  # an answer that is less likely than this, among the answers, is not followed further
 _SEAM = 2  # tokens before the fixed text that may hold a part of it: the next turn's differ
-_NEGLIGIBLE = 1e-6  # an answer that is less likely than this, among the answers, is not followed further
+_NEGLIGIBLE = (
+    1e-6  # at a node that an answer passes through with less, what else the model might have said does not matter
+)
 
 
 @dataclass(frozen=True)
@@ -271,7 +278,7 @@ class ArchRouterEngine(Engine):
         limit = self.max_prompt_tokens or len(empty) + CONVERSATION_TOKENS
         return Question(
             trie=trie,
-            first=trie.whole if len(trie) <= _WHOLE_TRIE else trie.branch(trie.below(0, 0)),
+            first=trie.whole if len(trie) <= _WHOLE_TRIE else trie.branch(trie.below([0], _STEM)),
             limit=min(limit, self._model.shape.context - trie.depth),
             policies=tuple(one[: common_prefix(one, two)]),
             tail=common_prefix(one[::-1], two[::-1]) + _SEAM,
@@ -436,7 +443,7 @@ class ArchRouterEngine(Engine):
         return Segment(tokens.to(device), positions.to(device), unseen.to(device), tuple(reading.past))
 
 
-_LOG_NEGLIGIBLE = float(torch.tensor(_NEGLIGIBLE).log())
+_LOG_NEGLIGIBLE, _LOG_UNLIKELY = math.log(_NEGLIGIBLE), math.log(_UNLIKELY)
 
 
 def may_be_fast(compute: Compute, *, safe: bool) -> bool:
@@ -451,17 +458,13 @@ def _promising(reading: _Reading) -> Branch | None:
         return None
     reach = trie.reach(reading.edges)
     reach = reach - trie.probabilities(reading.edges).sum().log()  # among the answers
-    frontier = {
+    frontier = [
         target
         for node, target in zip(trie.edge_nodes.tolist(), trie.edge_targets.tolist(), strict=True)
-        if node in reading.read and target > 0 and target not in reading.read and reach[target] > _LOG_NEGLIGIBLE
-    }
-    chosen: list[int] = []
-    for node in sorted(frontier, key=lambda node: -float(reach[node])):
-        chosen += trie.below(node, _WHOLE_TRIE - len(chosen))
-        if len(chosen) >= _WHOLE_TRIE:
-            break
-    return trie.branch(chosen) if chosen else None
+        if node in reading.read and target > 0 and target not in reading.read and reach[target] > _LOG_UNLIKELY
+    ]
+    frontier.sort(key=lambda node: -float(reach[node]))
+    return trie.branch(trie.below(frontier, _WHOLE_TRIE)) if frontier else None
 
 
 def _joined(pieces: Sequence[KeyValues]) -> KeyValues:
