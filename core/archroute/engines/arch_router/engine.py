@@ -20,6 +20,7 @@ from archroute.engines.arch_router.model import Qwen2, Segment, Shape
 from archroute.engines.arch_router.prefix_cache import KeyValues, PrefixCache, common_prefix
 from archroute.engines.base import CacheStats, Engine, Scores
 from archroute.engines.linear import Kernel, fastest_on
+from archroute.engines.memory import give_back
 from archroute.errors import EngineError, ModelError, SettingError
 from archroute.policy import OTHER, Policy
 from archroute.prompt import PromptFormat, answers, check_form, render
@@ -181,7 +182,6 @@ class ArchRouterEngine(Engine):
         fastest_kernel, fastest = fastest_on(place, fast=may_be_fast(compute, safe=checkpoint.fast_is_safe))
         if dtype is None:
             dtype = torch.float32 if checkpoint.dtype == torch.float32 else fastest
-        tensors = checkpoint.load(quantize=quantize, dtype=dtype, device=place)
         hint = "tokenizer.json and tokenizer_config.json with the chat template belong beside the weights"
         if not (directory / "tokenizer.json").is_file():  # transformers would make an empty one
             raise ModelError(f"{directory} has no tokenizer.json", hint=hint)
@@ -190,8 +190,12 @@ class ArchRouterEngine(Engine):
             tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
         except (OSError, ValueError) as error:
             raise ModelError(f"{directory} has no usable tokenizer: {error}", hint=hint) from error
+        give_back()
+        tensors = checkpoint.load(quantize=quantize, dtype=dtype, device=place)
+        decoder = Qwen2(checkpoint.shape, tensors, kernel or fastest_kernel, dtype)
+        give_back()
         return cls(
-            Qwen2(checkpoint.shape, tensors, kernel or fastest_kernel, dtype),
+            decoder,
             tokenizer,
             name=name or directory.resolve().name,
             prompt=prompt,
