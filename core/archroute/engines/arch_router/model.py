@@ -6,7 +6,7 @@ and what is new. Equal to `transformers.Qwen2ForCausalLM` on the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional
 from archroute.engines.arch_router.prefix_cache import KeyValues
 from archroute.engines.linear import Kernel, Linear, linear_of
 
+_SCORES = 700_000  # of attention that are worked on at a time on a CPU
 _VOCABULARY_PIECE = 16_384  # rows of the head that are multiplied at a time
 
 
@@ -197,36 +198,43 @@ def _rotated(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _mask(segment: Segment, shape: Shape, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores of a segment's new tokens: [queries a kv head, N, N], a view of one mask."""
+    """What is added to the scores of a segment's new tokens, for all queries of a kv head: [queries · N, N]."""
     mask = torch.zeros(segment.unseen.shape, dtype=dtype, device=segment.unseen.device)
-    mask.masked_fill_(segment.unseen, float("-inf"))
-    return mask.expand(shape.heads // shape.kv_heads, -1, -1)
+    return mask.masked_fill_(segment.unseen, float("-inf")).repeat(shape.heads // shape.kv_heads, 1)
 
 
-def _attention(queries: Tensor, pieces: Iterable[tuple[Tensor, Tensor]], mask: Tensor) -> Tensor:
+def _attention(queries: Tensor, pieces: Sequence[tuple[Tensor, Tensor]], mask: Tensor) -> Tensor:
     """Attention over keys and values in pieces, the last of them masked.
 
-    The queries of one kv head are taken together, so that keys and values are read once for all of them.
+    The queries of one kv head are taken together, so that keys and values are read once for all of them; on a CPU as many at a time
+    as have scores that stay in its cache.
 
     Args:
         queries: Scaled. Shape [heads, N, head size].
         pieces: Keys and values, [kv heads, tokens, head size] each; the last ones are the new tokens'.
-        mask: Shape [queries a kv head, N, N].
+        mask: Shape [queries a kv head · N, N].
 
     Returns:
         Shape [N, heads · head size].
     """
-    *past, (new_keys, new_values) = pieces
     heads, count, size = queries.shape
-    kv_heads, group = len(new_keys), heads // len(new_keys)
-    together = queries.reshape(kv_heads, group * count, size)
-    new = torch.matmul(together, new_keys.transpose(1, 2)).view(kv_heads, group, count, count) + mask
-    scores = [torch.matmul(together, keys.transpose(1, 2)) for keys, _ in past]
-    shares = torch.cat([*scores, new.view(kv_heads, group * count, count)], dim=-1).softmax(dim=-1)
-    attended, start = torch.matmul(shares[..., shares.shape[-1] - count :], new_values), 0
-    for _, values in past:
-        attended = attended.baddbmm_(shares[..., start : start + values.shape[1]], values)
-        start += values.shape[1]
+    kv_heads = len(pieces[0][0])
+    together = queries.reshape(kv_heads, -1, size)
+    attended = torch.empty_like(together)
+    rows = together.shape[1]
+    if queries.device.type == "cpu":
+        rows = min(rows, max(32, _SCORES // sum(keys.shape[1] for keys, _ in pieces)))
+    for head in range(kv_heads):
+        for start in range(0, together.shape[1], rows):
+            part = slice(start, start + rows)
+            scores = [together[head, part] @ keys[head].T for keys, _ in pieces]
+            scores[-1] += mask[part]
+            shares = torch.cat(scores, dim=-1).softmax(dim=-1)
+            values = torch.split(shares, [piece.shape[1] for piece in scores], dim=-1)
+            out = attended[head, part]
+            torch.mm(values[0], pieces[0][1][head], out=out)
+            for share, (_, value) in zip(values[1:], pieces[1:], strict=True):
+                out.addmm_(share, value[head])
     return attended.view(heads, count, size).transpose(0, 1).reshape(count, heads * size)
 
 
