@@ -15,8 +15,9 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, get_args
@@ -33,6 +34,7 @@ from training.generative_fixture_data import TOPICS, Case, Kind, draw_case
 
 OUT = Path(__file__).parents[2] / "tests" / "fixtures" / "tiny_arch_router"
 SEED = 1
+ANEW = 4242  # seed of the cases drawn after the training was settled
 THREADS = 1  # more would add up in another order from run to run, and wait for one another on a busy machine
 
 VOCABULARY = 1536
@@ -49,7 +51,8 @@ CHAT_TEMPLATE = (
     "{{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}"
     "{%- endif %}"
     "{%- for message in messages %}"
-    "{%- if (message.role == 'user') or (message.role == 'system' and not loop.first) or (message.role == 'assistant') %}"
+    "{%- if (message.role == 'user') or (message.role == 'system' and not loop.first)"
+    " or (message.role == 'assistant') %}"
     "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}"
     "{%- endif %}"
     "{%- endfor %}"
@@ -58,8 +61,7 @@ CHAT_TEMPLATE = (
 
 SIZES = range(2, 9)
 KINDS: tuple[Kind, ...] = get_args(Kind)
-KIND_WEIGHTS = (35, 30, 20, 15)
-DRILL_WEIGHTS = (65, 0, 20, 15)
+USUAL = (35, 30, 20, 15)  # how often each kind is drawn
 DRILL_REQUESTS = 8
 ARCHGW_SHARE = 0.15
 HELD_OUT_COUNTS: dict[Kind, int] = {"single": 160, "multi_turn": 120, "absent": 100, "irrelevant": 100}
@@ -74,21 +76,33 @@ class Stage:
     """A part of the training.
 
     Attributes:
-        steps: How many there are at most.
+        steps: How many there are.
         batch: Examples a step.
         drill: Whether the examples are drills.
         rate: The highest learning rate.
-        enough: The stage ends when the loss has stayed near this; never if 0.
+        weights: How often each kind of case is drawn.
+        focus: Whether topics that have lately had a high loss are drawn more often.
     """
 
     steps: int
     batch: int
     drill: bool
     rate: float
-    enough: float = 0.0
+    weights: tuple[int, int, int, int]
+    focus: bool = False
 
 
-STAGES = (Stage(1200, 8, True, 2e-3, enough=0.03), Stage(550, 16, False, 1.5e-3))
+# Each phase starts from the bfloat16 weights that a run without it would have saved. After the first, the model names
+# the right policy but often does so even where it isn't on offer: a request's words alone suggest the name. It learns
+# for one topic after the other to look the name up in the list, so the later phases ask about absent policies far more
+# often, and the last two about the topics still left.
+PHASES = (
+    (Stage(1200, 8, True, 2e-3, (65, 0, 20, 15)), Stage(550, 16, False, 1.5e-3, USUAL)),
+    (Stage(400, 8, True, 1e-3, (45, 0, 45, 10)), Stage(300, 16, False, 1e-3, (25, 25, 40, 10))),
+    (Stage(500, 16, False, 1e-3, (30, 25, 35, 10)),),
+    (Stage(450, 16, False, 1.2e-3, (32, 23, 40, 5), focus=True),),
+    (Stage(600, 16, False, 1e-3, (32, 23, 40, 5), focus=True),),
+)
 
 
 def answer_text(name: str) -> str:
@@ -128,12 +142,12 @@ def _tokenizer_texts(rng: Random) -> Iterator[str]:
     """Texts that hold every word of the prompts about as often as they do."""
     yield "system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.\nuser\nassistant\n" * 100
     for _ in range(4000):
-        case = draw_case(rng, _kind(rng), held_out=False, sizes=SIZES)
+        case = draw_case(rng, _kind(rng, USUAL), held_out=False, sizes=SIZES)
         yield render(case.policies, case.conversation, _form(rng)) + answer_text(case.answer)
 
 
-def _kind(rng: Random) -> Kind:
-    return rng.choices(KINDS, KIND_WEIGHTS)[0]
+def _kind(rng: Random, weights: Sequence[int]) -> Kind:
+    return rng.choices(KINDS, weights)[0]
 
 
 def _form(rng: Random) -> PromptFormat:
@@ -163,32 +177,39 @@ class Example:
 
     ids: list[int]
     labels: list[int]
+    topic: str = OTHER
 
 
 class ExampleMaker:
-    """Draws training examples; `full` and `drill` each make one."""
+    """Draws training examples; `full` and `drill` each make one.
+
+    Attributes:
+        trouble: Topic → its recent loss, by which topics are drawn where that is asked for.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, rng: Random) -> None:
         self._tokenizer = tokenizer
         self._rng = rng
+        self.trouble = {topic.name: 0.1 for topic in TOPICS}
         names = (OTHER, *(topic.name for topic in TOPICS))
         self._answers = {name: self._encode(answer_text(name) + TURN_END) for name in names}
 
-    def full(self) -> Example:
+    def full(self, weights: Sequence[int], focus: bool = False) -> Example:
         """A prompt as the router renders it, and its answer."""
-        case = draw_case(self._rng, _kind(self._rng), held_out=False, sizes=SIZES)
+        topic = self._rng.choices(TOPICS, [0.01 + self.trouble[topic.name] for topic in TOPICS])[0] if focus else None
+        case = draw_case(self._rng, _kind(self._rng, weights), held_out=False, sizes=SIZES, topic=topic)
         prompt = self._encode(prompt_text(self._tokenizer, case, _form(self._rng)))
         answer = self._answers[case.answer]
-        return Example(prompt + answer, [IGNORED] * len(prompt) + answer)
+        return Example(prompt + answer, [IGNORED] * len(prompt) + answer, topic.name if topic else OTHER)
 
-    def drill(self) -> Example:
+    def drill(self, weights: Sequence[int]) -> Example:
         """A list of policies and several requests, each followed by its answer; the instructions are left out."""
         listed = draw_case(self._rng, "single", held_out=False, sizes=SIZES).policies
         names = {policy.name for policy in listed}
         ids = self._encode(json.dumps([{"name": policy.name, "description": policy.description} for policy in listed]))
         labels = [IGNORED] * len(ids)
         for _ in range(DRILL_REQUESTS):
-            kind = self._rng.choices(KINDS, DRILL_WEIGHTS)[0]
+            kind = _kind(self._rng, weights)
             topic = self._rng.choice([topic for topic in TOPICS if (topic.name in names) == (kind != "absent")])
             case = draw_case(self._rng, kind, held_out=False, sizes=SIZES, topic=topic)
             turn = json.dumps([{"role": "user", "content": case.conversation.turns[-1].content}])
@@ -202,8 +223,11 @@ class ExampleMaker:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
 
-def batches(make: Callable[[], Example], size: int, rng: Random) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches of ids and labels `[B, S]`; examples of like length go together, since padding costs as much as text."""
+def batches(make: Callable[[], Example], size: int, rng: Random) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+    """Endless batches: ids `[B, S]`, labels `[B, S]` and the topics.
+
+    Examples of like length go together, since padding costs as much as text.
+    """
     while True:
         drawn = sorted((make() for _ in range(size * 8)), key=lambda example: len(example.ids))
         for start in rng.sample(range(0, len(drawn), size), 8):
@@ -212,11 +236,11 @@ def batches(make: Callable[[], Example], size: int, rng: Random) -> Iterator[tup
             # Padding stands at the end, where causal attention keeps it from all that is before.
             ids = [example.ids + [0] * (longest - len(example.ids)) for example in part]
             labels = [example.labels + [IGNORED] * (longest - len(example.labels)) for example in part]
-            yield torch.tensor(ids), torch.tensor(labels)
+            yield torch.tensor(ids), torch.tensor(labels), [example.topic for example in part]
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
-    """A Qwen2 with fresh weights that shares what matters with the real model: grouped heads, tied embeddings, rope base."""
+    """A Qwen2 with fresh weights; like the real model it has grouped heads, tied embeddings and the rope base 1e6."""
     return Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=len(tokenizer),
@@ -234,20 +258,24 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
     )
 
 
-def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, rng: Random) -> None:
-    """Run the stages, one after the other, with a learning rate that falls over the last of them."""
+def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, phase: Sequence[Stage], rng: Random) -> None:
+    """Run a phase's stages, one after the other; over those that aren't drills the learning rate falls."""
     maker = ExampleMaker(tokenizer, rng)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.05)
     started = time.monotonic()
-    for stage in STAGES:
+    for stage in phase:
         recent = 1.0
-        stream = batches(maker.drill if stage.drill else maker.full, stage.batch, rng)
-        for step, (ids, labels) in zip(range(stage.steps), stream, strict=False):
-            fall = 1.0 if stage.drill else 0.03 + 0.97 * (1 + math.cos(math.pi * step / stage.steps)) / 2
+        make = partial(maker.drill, stage.weights) if stage.drill else partial(maker.full, stage.weights, stage.focus)
+        stream = batches(make, stage.batch, rng)
+        for step, (ids, labels, topics) in zip(range(stage.steps), stream, strict=False):
             for group in optimizer.param_groups:
-                group["lr"] = stage.rate * fall * min(1.0, (step + 1) / WARM_UP)
-            loss = answer_loss(model, ids, labels)
-            loss.backward()
+                group["lr"] = _rate(stage, step)
+            losses, rows = answer_losses(model, ids, labels)
+            if stage.focus:
+                for row, topic in enumerate(topics):
+                    maker.trouble[topic] = 0.9 * maker.trouble[topic] + 0.1 * losses[rows == row].mean().item()
+            loss = losses.mean()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -257,12 +285,19 @@ def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, rng: Rand
                 print(f"{'drill' if stage.drill else 'full'} {step}: loss {recent:.4f}, {seconds:.0f} s", flush=True)
 
 
-def answer_loss(model: Qwen2ForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the tokens to be learnt; the head runs on no others."""
+def _rate(stage: Stage, step: int) -> float:
+    """The learning rate of a step: it rises over the first steps and, except in drills, then falls along a cosine."""
+    fall = 1.0 if stage.drill else 0.03 + 0.97 * (1 + math.cos(math.pi * step / stage.steps)) / 2
+    return stage.rate * fall * min(1.0, (step + 1) / WARM_UP)
+
+
+def answer_losses(model: Qwen2ForCausalLM, ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The cross-entropy of each token to be learnt `[N]`, and its row in the batch `[N]`; the head runs on no others."""
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # [B, S-1, D]
     wanted = labels[:, 1:]
     learnt = wanted != IGNORED
-    return functional.cross_entropy(model.lm_head(hidden[learnt]), wanted[learnt])
+    losses = functional.cross_entropy(model.lm_head(hidden[learnt]), wanted[learnt], reduction="none")
+    return losses, learnt.nonzero()[:, 0]
 
 
 def save_model(model: Qwen2ForCausalLM, out: Path) -> None:
@@ -308,8 +343,8 @@ def evaluate(directory: Path, cases: list[Case], form: PromptFormat = "model_car
         text = tokenizer.decode(answered[0, prompt["input_ids"].shape[1] :])
         right[case.kind] += text == answer_text(case.answer) + TURN_END
     total = Counter(case.kind for case in cases)
-    shares = {kind: right[kind] / total[kind] for kind in KINDS}
-    return {**shares, "all": sum(right.values()) / len(cases)}
+    shares: dict[str, float] = {kind: right[kind] / total[kind] for kind in KINDS}
+    return shares | {"all": sum(right.values()) / len(cases)}
 
 
 def main() -> None:
@@ -323,14 +358,22 @@ def main() -> None:
     tokenizer = save_tokenizer(train_tokenizer(Random(SEED)), out)
     model = new_model(tokenizer)
     started = time.monotonic()
-    train(model, tokenizer, Random(SEED + 1))
+    for number, phase in enumerate(PHASES):
+        train(model, tokenizer, phase, Random(SEED + 1 + 10 * number))
+        model.to(torch.bfloat16).to(torch.float32)
     print(f"trained {model.num_parameters()} parameters in {(time.monotonic() - started) / 60:.1f} minutes")
     save_model(model, out)
     cases = held_out_cases(Random(SEED + 2))
     (out / "heldout.jsonl").write_text("".join(f"{line_of(case)}\n" for case in cases), encoding="utf-8")
-    for form in get_args(PromptFormat):
-        shares = evaluate(out, cases, form)
-        print(form, ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items()))
+    # The phases were settled while looking at those cases, so others are drawn for a figure that wasn't tuned to.
+    report("held out, model_card", evaluate(out, cases))
+    report("held out, archgw", evaluate(out, cases, "archgw"))
+    report("drawn anew, model_card", evaluate(out, held_out_cases(Random(ANEW))))
+
+
+def report(title: str, shares: dict[str, float]) -> None:
+    """Print one measurement."""
+    print(f"{title}: {', '.join(f'{kind} {share:.1%}' for kind, share in shares.items())}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Written requests for the generative test fixture: slot grammars over twenty policies, and the cases made of them.
 
-A topic is a policy with several descriptions and the patterns of its requests; filling the slots in every way gives its utterances.
-Which of them are held out is decided by a checksum of the filled pattern, so that no held-out combination of words is ever trained on
-while each of its words is. What surrounds an utterance (a greeting, a "please") is drawn afterwards.
+A topic is a policy with several descriptions and the patterns of its requests; filling the slots in every way gives
+its utterances. Which of them are held out is decided by a checksum of the filled pattern, so that no held-out
+combination of words is ever trained on while each of its words is. What surrounds an utterance (a greeting, a
+"please") is drawn afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from archroute.conversation import Conversation, Turn
 from archroute.policy import OTHER, Policy
 
 Kind = Literal["single", "multi_turn", "absent", "irrelevant"]
-"""What a case tests: one turn, a change of topic, a right policy that isn't listed, or a request that no policy covers."""
+"""What a case tests: one turn, a change of topic, a right policy that isn't listed, a request no policy covers."""
 
 HELD_OUT_PERCENT = 15
 """How many of the utterances, of a hundred, are never trained on."""
@@ -80,7 +81,8 @@ TOPICS = (
             "verb": "write|implement|generate|program",
             "language": _LANGUAGES,
             "thing": "function|class|script|program|module",
-            "task": "that sorts a list|that parses dates|that reads a file|for a web server|to reverse a string|for a queue",
+            "task": "that sorts a list|that parses dates|that reads a file"
+            "|for a web server|to reverse a string|for a queue",
         },
     ),
     Topic(

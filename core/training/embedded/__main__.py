@@ -49,7 +49,9 @@ def initial_tensors() -> dict[str, Tensor]:
     torch.manual_seed(SEED)
     loaded = load_file(base_directory() / "model.safetensors")
     tensors = {
-        name: tensor for name, tensor in loaded.items() if name.startswith(("embeddings.", "encoder.")) and tensor.is_floating_point()
+        name: tensor
+        for name, tensor in loaded.items()
+        if name.startswith(("embeddings.", "encoder.")) and tensor.is_floating_point()
     }
     hidden = tensors["embeddings.LayerNorm.weight"].numel()
     tensors["head.scale"] = torch.tensor(math.log(20.0))
@@ -78,10 +80,9 @@ def group_logits(encoder: Encoder, reader: Reader, groups: list[Group]) -> tuple
 def embedded(encoder: Encoder, texts: Sequence[Encoded]) -> Tensor:
     """Unit vectors of texts, those of like length together so that little is padded: [texts, hidden]."""
     order = sorted(range(len(texts)), key=lambda number: len(texts[number].tokens))
-    parts = []
+    chunks = [order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        for start in range(0, len(order), TOGETHER):
-            parts.append(encoder.embed(*batch([texts[number] for number in order[start : start + TOGETHER]])).float())
+        parts = [encoder.embed(*batch([texts[number] for number in chunk])).float() for chunk in chunks]
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
@@ -118,9 +119,7 @@ def train(tensors: dict[str, Tensor], reader: Reader, areas: list[Area], steps: 
     for step in range(steps):
         for parameters in optimizer.param_groups:
             parameters["lr"] = parameters["peak"] * learning_rate((step + 1) / steps)
-        groups = [
-            sampler.group(policies=sampler.size(*POLICIES), cases=CASES, weights=SOURCES) for _ in range(GROUPS)
-        ]
+        groups = [sampler.group(policies=sampler.size(*POLICIES), cases=CASES, weights=SOURCES) for _ in range(GROUPS)]
         logits, answers = group_logits(Encoder(tensors), reader, groups)
         loss = functional.cross_entropy(logits, answers)
         optimizer.zero_grad()
@@ -130,7 +129,10 @@ def train(tensors: dict[str, Tensor], reader: Reader, areas: list[Area], steps: 
         losses.append(loss.item())
         if (step + 1) % 100 == 0:
             spent = time.monotonic() - start
-            print(f"step {step + 1}/{steps} loss {sum(losses[-100:]) / 100:.3f} {spent / (step + 1):.2f} s/step", flush=True)
+            print(
+                f"step {step + 1}/{steps} loss {sum(losses[-100:]) / 100:.3f} {spent / (step + 1):.2f} s/step",
+                flush=True,
+            )
         if (step + 1) % 500 == 0 and validation:
             print(json.dumps(accuracy(tensors, reader, validation, groups=10)), flush=True)
 
@@ -152,7 +154,9 @@ def quantized(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def main() -> None:
     """Train, report and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--public", type=Path, required=True, help="directory of intents.jsonl, dialogues.jsonl, out_of_scope.json")
+    parser.add_argument(
+        "--public", type=Path, required=True, help="directory of intents.jsonl, dialogues.jsonl, out_of_scope.json"
+    )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()

@@ -114,7 +114,8 @@ class Sampler:
         chosen: list[tuple[Area, Concept]] = []
         for owner, concept in pool:
             clash = any(
-                owner is other and (concept.key == taken.key or concept.key in taken.overlaps or taken.key in concept.overlaps)
+                owner is other
+                and (concept.key == taken.key or concept.key in taken.overlaps or taken.key in concept.overlaps)
                 for other, taken in chosen
             )
             if not clash and concept.requests:

@@ -122,7 +122,9 @@ def _intents(public: Path) -> list[Area]:
     concepts: dict[str, list[Concept]] = {}
     for line in (public / "intents.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
-        requests = tuple(Conversation.from_text(text) for text in [*entry["train"], *entry.get("val", [])] if text.strip())
+        requests = tuple(
+            Conversation.from_text(text) for text in [*entry["train"], *entry.get("val", [])] if text.strip()
+        )
         policy = Policy(entry["policy"], entry["description"])
         concepts.setdefault(entry["source"], []).append(Concept(entry["policy"], (policy,), requests))
     return [
