@@ -1,11 +1,22 @@
 """Train the small Arch-Router of the tests: `python -m training.generative_fixture [--out DIR]`, from `core/`.
 
-The model is a Qwen2 of about a million parameters, trained from scratch on the router's own prompts over the twenty policies of
-`training.generative_fixture_data`. It first learns from drills, in which one list of policies serves several short requests, each
-followed by its answer: that gives eight answers to learn from at the price of little more than one. Prompts as the router renders
-them follow, with their long instruction between the request and the answer.
+The model is a Qwen2 of 0.9 million parameters, trained from scratch on the router's own prompts over the twenty
+policies of `training.generative_fixture_data`. It first learns from drills, in which one list of policies serves
+several short requests, each followed by its answer: that gives eight answers to learn from at the price of little more
+than one. Prompts as the router renders them follow, with their long instruction between the request and the answer.
 
-RESULTS
+Measured with the saved bfloat16 weights and greedy `generate`; an answer is right if it is so to the letter, with its
+end. No user turn of these cases was trained on:
+
+| cases | prompt | single | multi_turn | absent | irrelevant | all |
+|---|---|---|---|---|---|---|
+| `heldout.jsonl` (480) | model_card | 98.1% | 99.2% | 92.0% | 97.0% | 96.9% |
+| `heldout.jsonl` (480) | archgw | 96.9% | 98.3% | 92.0% | 98.0% | 96.5% |
+| drawn anew (480) | model_card | 97.5% | 96.7% | 94.0% | 100.0% | 97.1% |
+
+The last row is the one not tuned to: phases were added while looking at `heldout.jsonl`. Training took about 52 minutes
+in one thread of 2 CPU cores that were busy with other work. The shipped weights came of it a phase at a time, each
+phase in a process of its own; the whole was not run again in one.
 """
 
 from __future__ import annotations
@@ -292,7 +303,7 @@ def _rate(stage: Stage, step: int) -> float:
 
 
 def answer_losses(model: Qwen2ForCausalLM, ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The cross-entropy of each token to be learnt `[N]`, and its row in the batch `[N]`; the head runs on no others."""
+    """The cross-entropy `[N]` of each token to be learnt, and its row `[N]` in the batch; the head runs on no other."""
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # [B, S-1, D]
     wanted = labels[:, 1:]
     learnt = wanted != IGNORED

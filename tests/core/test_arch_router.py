@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import random_checkpoint
 from optimum.quanto import freeze, qint8, quantize
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from archroute import Conversation, ConversationError, EngineError, ModelError, Policy, Router, SettingError, Turn
 from archroute.engines.arch_router import ArchRouterEngine
@@ -31,29 +32,6 @@ CONVERSATIONS = [
     Conversation.from_text("write me a parser"),
     Conversation((Turn("user", "bonjour à tous"), Turn("assistant", "Salut !"), Turn("user", "and now in German?"))),
 ]
-
-
-def random_checkpoint(directory: Path, tokenizer: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """A checkpoint of random weights, large enough in scale that answers differ clearly."""
-    torch.manual_seed(7)
-    loaded = AutoTokenizer.from_pretrained(tokenizer)
-    config = Qwen2Config(
-        vocab_size=len(loaded),
-        hidden_size=64,
-        intermediate_size=176,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-    )
-    model = Qwen2ForCausalLM(config)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            parameter.data.mul_(4)
-    model.to(dtype).save_pretrained(directory)
-    loaded.save_pretrained(directory)
-    return directory
 
 
 @pytest.fixture(scope="session", params=["own tokenizer", "Qwen2.5's tokenizer"])
