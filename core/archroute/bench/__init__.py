@@ -31,6 +31,7 @@ POLICIES = 10
 TURNS = 6  # user turns of the conversation that is compared: a prompt of about 800 tokens
 _POLICY_COUNTS = (10, 50, 100, 200)
 _TURN_COUNTS = (2, 5, 10, 20)
+_OTHER = 50  # from here on, variants of conversations that no cold decision has read
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt")
 
 Step = Callable[[str], None]
@@ -69,8 +70,9 @@ def run(*, quick: bool = False, tokenizer: Path | None = None, step: Step = lamb
         cold, warm = _compared(contenders, repetitions, step)
         ours = engines["fast"]
         step("policies and turns")
-        by_policies = {count: _warm(ours, policies(count), TURNS, repetitions) for count in _POLICY_COUNTS}
-        by_turns = {count: _warm(ours, policies(POLICIES), count, repetitions) for count in _TURN_COUNTS}
+        step_size = 3 if quick else 1  # the first and the last of each
+        by_policies = {n: _warm(ours, policies(n), TURNS, repetitions) for n in _POLICY_COUNTS[::step_size]}
+        by_turns = {n: _warm(ours, policies(POLICIES), n, repetitions) for n in _TURN_COUNTS[::step_size]}
         floors = _floors(ours.engine)
     return {
         **_told("fast", cold, warm, floors),
@@ -124,21 +126,20 @@ def _compared(
             contender.forget()
             cold[contender.name].append(contender.milliseconds(routes, conversation(TURNS, number)))
             if contender.remembers:
-                warm[contender.name].append(_after_a_turn(contender, routes, TURNS, number))
+                warm[contender.name].append(_after_a_turn(contender, routes, TURNS, _OTHER + number))
             else:
                 warm[contender.name].append(cold[contender.name][-1])
     return cold, warm
 
 
 def _after_a_turn(contender: Contender, routes: Sequence[Policy], turns: int, variant: int) -> float:
-    """Milliseconds of the last turn's decision, those before it having been decided."""
-    contender.forget()
-    if turns > 1:
-        contender.decide(routes, conversation(turns - 1, variant))
+    """Milliseconds of the last turn's decision, the one before it having been decided."""
+    contender.decide(routes, conversation(turns - 1, variant))
     return contender.milliseconds(routes, conversation(turns, variant))
 
 
 def _warm(contender: Contender, routes: Sequence[Policy], turns: int, repetitions: int) -> float:
+    contender.forget()
     return statistics.median(_after_a_turn(contender, routes, turns, variant) for variant in range(repetitions))
 
 
