@@ -18,7 +18,7 @@ from archroute import Conversation, ConversationError, EngineError, ModelError, 
 from archroute.engines.arch_router import ArchRouterEngine
 from archroute.engines.arch_router.engine import Compute
 from archroute.engines.arch_router.prepare import prepare
-from archroute.engines.linear import _packed_is_right
+from archroute.engines.linear import packed_is_right
 from archroute.evaluate import Case, read_cases
 from archroute.prompt import answers, render
 
@@ -198,7 +198,7 @@ def test_decisions_equal_stock_generate_on_the_trained_checkpoint(
     Now and then `generate` names a route that is not on offer. No decision can; there, its coverage tells.
     """
     prepared = prepare(tiny_checkpoint, tmp_path / "prepared")
-    engine = ArchRouterEngine.from_directory(prepared, compute=compute, kernel="packed" if _packed_is_right() else None)
+    engine = ArchRouterEngine.from_directory(prepared, compute=compute, kernel="packed" if packed_is_right() else None)
     same = valid = 0
     for case, answer in generated:
         decision = Router(case.policies, model=engine).route(case.conversation)

@@ -13,7 +13,7 @@ from archroute.engines.linear import FloatLinear, PackedLinear, WidenedLinear, l
 from archroute.engines.quantize import int8_tensors
 
 needs_packed = pytest.mark.skipif(
-    not linear._packed_is_right(), reason="this CPU or this build of torch has no right int8 product"
+    not linear.packed_is_right(), reason="this CPU or this build of torch has no right int8 product"
 )
 
 
@@ -105,7 +105,7 @@ def test_float_layers_stay_float():
 def test_saturating_products_are_found_out(monkeypatch: pytest.MonkeyPatch):
     """A CPU without VNNI adds pairs of products in 16 bits: then packed weights must not be taken."""
     monkeypatch.setattr(PackedLinear, "multiplied", lambda self, x: torch.full((len(x), 16), 32767.0))
-    assert not linear._packed_is_right()
+    assert not linear.packed_is_right()
     linear._fastest_on_cpu.cache_clear()
     kernel, _ = linear.fastest_on(torch.device("cpu"), fast=True)
     linear._fastest_on_cpu.cache_clear()

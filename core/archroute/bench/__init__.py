@@ -23,7 +23,7 @@ from archroute.bench.memory import measured
 from archroute.bench.weights import write_random_checkpoint
 from archroute.engines.arch_router.engine import ArchRouterEngine
 from archroute.engines.arch_router.model import Shape
-from archroute.engines.linear import PackedLinear
+from archroute.engines.linear import PackedLinear, packed_is_right
 from archroute.errors import SettingError
 from archroute.policy import Policy
 
@@ -167,16 +167,18 @@ def _weights(shape: Shape) -> int:
 
 def _best_rate() -> float:
     """Operations a second of the best int8 product, over several numbers of rows."""
-    layer = PackedLinear(torch.ones(17920, 1536, dtype=torch.int8), torch.ones(17920), torch.bfloat16)
+    inner, outer = 1536, 17920
+    weight = torch.ones(outer, inner, dtype=torch.int8)
+    layer = PackedLinear(weight, torch.ones(outer), torch.bfloat16) if packed_is_right() else None
     rates = []
     for rows in (128, 256, 512):
-        x = torch.randint(0, 255, (rows, 1536), dtype=torch.uint8)
+        x = torch.ones(rows, inner, dtype=torch.int8)
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            layer.multiplied(x)
+            layer.multiplied(x.view(torch.uint8)) if layer else torch._int_mm(x, weight.T)
             times.append(time.perf_counter() - start)
-        rates.append(2 * rows * 1536 * 17920 / min(times))
+        rates.append(2 * rows * inner * outer / min(times))
     return max(rates)
 
 

@@ -175,12 +175,13 @@ def _fastest_on_cpu(fast: bool) -> tuple[Kernel, torch.dtype]:
         dtype: _seconds(WidenedLinear(data, scale, dtype), x, fast=fast) for dtype in (torch.float32, torch.bfloat16)
     }
     dtype = min(seconds, key=lambda one: seconds[one])
-    if _packed_is_right() and _seconds(PackedLinear(data, scale, dtype), x, fast=fast) < seconds[dtype]:
+    if packed_is_right() and _seconds(PackedLinear(data, scale, dtype), x, fast=fast) < seconds[dtype]:
         return "packed", dtype
     return "widened", dtype
 
 
-def _packed_is_right() -> bool:
+def packed_is_right() -> bool:
+    """Whether this machine and this build of torch have packed products, without saturation."""
     try:
         largest = torch.full((1, 512), 255, dtype=torch.uint8)
         layer = PackedLinear(torch.full((16, 512), 127, dtype=torch.int8), torch.ones(16), torch.float32)
