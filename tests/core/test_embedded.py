@@ -8,6 +8,7 @@ import pytest
 
 from archroute import Conversation, ModelError, Policy, Router, Turn
 from archroute.engines.embedded import EmbeddedEngine
+from archroute.engines.embedded.spelling import Speller
 
 POLICIES = [
     Policy("sql_queries", "Writing SQL queries over database tables"),
@@ -97,3 +98,22 @@ def test_policies_are_embedded_once(monkeypatch: pytest.MonkeyPatch):
 def test_a_broken_model_is_named(tmp_path: Path):
     with pytest.raises(ModelError, match="no embedded model"):
         EmbeddedEngine(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "route"),
+    [
+        ("writ a qurey taht joins the ordres table with customres", "sql_queries"),
+        ("fidn me a hotle in Lisbon adn a flihgt", "trip_planning"),
+        ("how long do I bkae a chciken pie", "recipes"),
+    ],
+)
+def test_typing_errors_are_read_over(router: Router, text: str, route: str):
+    assert router.route(text).route == route
+
+
+def test_a_slip_is_mended_and_what_is_no_plain_word_stays():
+    speller = Speller(["function", "the", "write", "this", "reads"])
+    assert speller.mended("Wriet tihs funtcion, the Funtcion") == "write this function, the Funtcion"
+    for text in ("tihs_name", "src/tihs.py", "tihs()", "a.tihs", "tihsTihs", "tih5s", "<tihs>", "étihs", "zzzzzz"):
+        assert speller.mended(text) == text

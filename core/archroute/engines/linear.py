@@ -191,9 +191,9 @@ def packed_is_right() -> bool:
 
 
 def _seconds(layer: Linear, x: Tensor, *, fast: bool) -> float:
-    """The best of three products' times, after one that warms up."""
+    """The best of several products' times, after one that warms up; several, since other programs may be busy."""
     times = []
-    for _ in range(4):
+    for _ in range(9):
         start = time.perf_counter()
         layer.product(x, fast=fast)
         times.append(time.perf_counter() - start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from archroute.conversation import Conversation, Turn
@@ -32,6 +32,9 @@ _CLOSINGS = (
     "I have no more questions.",
     "you're a star, goodnight",
 )
+_CHATTY = "small_talk"
+_CLOSED_BY = {"goodbye", "thank_you", "greeting"}
+"""An area and concepts to which a closing may belong."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,13 @@ class Sampler:
         areas: What to draw from.
         seed: Draws are the same for the same seed.
         augment: Whether names are restyled and texts misspelt, for training.
+        alike: Pairs of concepts (`AREA/KEY`) of different areas that may both be right for a request, see `alike_concepts`.
     """
 
-    def __init__(self, areas: Sequence[Area], seed: int, *, augment: bool) -> None:
+    def __init__(
+        self, areas: Sequence[Area], seed: int, *, augment: bool, alike: Collection[tuple[str, str]] = frozenset()
+    ) -> None:
+        self._alike = alike
         self._areas = areas
         self._random = random.Random(seed)
         self._augment = augment
@@ -106,18 +113,14 @@ class Sampler:
         draw = self._random
         pool = [(area, concept) for concept in area.concepts]
         draw.shuffle(pool)
-        if area.mixes and self._mixing and area.source == "written":
-            strangers = draw.choice((0, 0, 0.2, 0.5, 0.8))
+        if area in self._mixing:
+            strangers = draw.choice((0, 0, 0.3, 0.6, 0.9))
             others = [(other, draw.choice(other.concepts)) for other in draw.choices(self._mixing, k=count)]
             own = max(1, round(count * (1 - strangers)))
             pool = pool[:own] + [stranger for stranger in others if stranger[0] is not area] + pool[own:]
         chosen: list[tuple[Area, Concept]] = []
         for owner, concept in pool:
-            clash = any(
-                owner is other
-                and (concept.key == taken.key or concept.key in taken.overlaps or taken.key in concept.overlaps)
-                for other, taken in chosen
-            )
+            clash = any(self._related(owner, concept, other, taken) for other, taken in chosen)
             if not clash and concept.requests:
                 chosen.append((owner, concept))
             if len(chosen) == count:
@@ -125,12 +128,19 @@ class Sampler:
         draw.shuffle(chosen)
         return chosen
 
+    def _related(self, area: Area, concept: Concept, other_area: Area, other: Concept) -> bool:
+        """Whether both may be right for the same request."""
+        if area is other_area:
+            return concept.key == other.key or concept.key in other.overlaps or other.key in concept.overlaps
+        pair = (f"{area.name}/{concept.key}", f"{other_area.name}/{other.key}")
+        return pair in self._alike or pair[::-1] in self._alike
+
     def _present(self, area: Area, offered: list[tuple[Area, Concept]], owners: list[str], *, domain: bool) -> Case:
         draw = self._random
         if domain and draw.random() < 0.25:
-            left = [concept for concept in area.concepts if (area, concept) not in offered]
-            overlapped = {key for owner, concept in offered if owner is area for key in concept.overlaps}
-            left = [c for c in left if c.key not in overlapped and not c.overlaps & {o.key for _, o in offered}]
+            left = [
+                c for c in area.concepts if not any(self._related(area, c, owner, other) for owner, other in offered)
+            ]
             if left and draw.random() < 0.6:
                 conversation = draw.choice(draw.choice(left).requests)
             else:
@@ -147,32 +157,32 @@ class Sampler:
     def _absent(self, area: Area, offered: list[tuple[Area, Concept]], *, domain: bool) -> Case:
         """A conversation that belongs to nothing on offer."""
         draw = self._random
-        texts: list[str] = list(area.outside)
-        near = [text for owner, concept in offered if owner is area for text in concept.near_misses]
         choice = draw.random()
-        if choice < 0.1:
+        if choice < 0.1 and not any(owner.name == _CHATTY or concept.key in _CLOSED_BY for owner, concept in offered):
             _, concept = draw.choice(offered)
             start = draw.choice(concept.requests).turns
             turns = (*start, Turn("assistant", draw.choice(_REPLIES)), Turn("user", draw.choice(_CLOSINGS)))
             return Case(Conversation(turns), None, "closing")
+        alone = all(
+            owner is area for owner, _ in offered
+        )  # texts were written with the concepts of their own area in mind
+        near = [text for _, concept in offered for text in concept.near_misses] if alone and not domain else []
         if choice < 0.35 and near:
             return Case(self._staged(Conversation.from_text(draw.choice(near)), area), None, "near_miss")
-        taken = {(owner.name, concept.key) for owner, concept in offered}
-        alike = {(owner.name, key) for owner, concept in offered for key in concept.overlaps}
+        if area.outside and alone and (choice > 0.7 or domain):
+            return Case(self._staged(Conversation.from_text(draw.choice(area.outside)), area), None, "outside")
+        pool = [area, area, draw.choice(self._mixing)] if area in self._mixing else [area]
+        if domain:
+            pool = [other for other in pool if other is not area] or [draw.choice(self._mixing)]
+        source = draw.choice(pool)
         left = [
             concept
-            for concept in area.concepts
-            if (area.name, concept.key) not in taken | alike
-            and concept.requests
-            and not any(owner is area and concept.key in other.overlaps for owner, other in offered)
-            and not any(owner is area and other.key in concept.overlaps for owner, other in offered)
+            for concept in source.concepts
+            if concept.requests and not any(self._related(source, concept, *other) for other in offered)
         ]
-        if left and not domain and (choice < 0.7 or not texts):
-            return Case(self._staged(draw.choice(draw.choice(left).requests), area), None, "absent")
-        if not texts:
-            stranger = draw.choice(self._mixing)
-            return Case(self._staged(draw.choice(draw.choice(stranger.concepts).requests), area), None, "absent")
-        return Case(self._staged(Conversation.from_text(draw.choice(texts)), area), None, "outside")
+        if not left:
+            return self._absent(area, offered, domain=domain)
+        return Case(self._staged(draw.choice(draw.choice(left).requests), area), None, "absent")
 
     def _staged(self, conversation: Conversation, area: Area) -> Conversation:
         """The conversation, at times after turns on something else, and misspelt."""

@@ -80,10 +80,10 @@ def read_corpus(public: Path) -> Corpus:
             getattr(corpus, split).append(_written(file, mixes=file.stem not in splits["do_not_mix"]))
     held_out = set(splits["public_validation"])
     for area in [*_intents(public), _dialogues(public)]:
-        for split, chosen in ((corpus.train, False), (corpus.validation, True)):
+        for part, chosen in ((corpus.train, False), (corpus.validation, True)):
             concepts = tuple(concept for concept in area.concepts if (concept.key in held_out) is chosen)
             if concepts:
-                split.append(Area(area.name, area.source, concepts, outside=area.outside))
+                part.append(Area(area.name, area.source, concepts, outside=area.outside))
     return corpus
 
 

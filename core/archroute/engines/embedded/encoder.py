@@ -1,124 +1,103 @@
-"""A BERT encoder and the head that compares conversations with policies, as plain functions over tensors.
+"""A BERT encoder as plain functions over tensors.
 
 The same code serves and trains: a checkpoint's tensors may be int8 in optimum-quanto's form, or float parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from archroute.engines.linear import Linear, linear_of
+from archroute.engines.embedded.text import Encoded
+from archroute.engines.linear import linear_of
+
+Product = Callable[[Tensor], Tensor]
+"""A linear layer, `x · Wᵀ + b`: [M, in] → [M, out]."""
 
 HEADS = 12
 NORM_EPS = 1e-12
-NULL_FEATURES = 6
-"""What the null head looks at, see `Encoder.logits`."""
+
+
+class Span(NamedTuple):
+    """Rows of tokens, `texts` texts of `length` tokens each."""
+
+    texts: int
+    length: int
 
 
 @dataclass(frozen=True)
 class Layer:
     """One encoder layer's weights; query, key and value are one product."""
 
-    qkv: Linear
-    out: Linear
+    qkv: Product
+    out: Product
     attention_norm: tuple[Tensor, Tensor]
-    inner: Linear
-    outer: Linear
+    inner: Product
+    outer: Product
     mlp_norm: tuple[Tensor, Tensor]
 
 
 class Encoder:
-    """Embeds conversations and policies, and scores the one against the other.
+    """Reads texts.
 
     Args:
-        tensors: The checkpoint, with BERT's names and the head's (`head.*`).
+        tensors: The checkpoint, with BERT's names.
+        linear: Makes a layer of the checkpoint's tensors and the names of those to stack, as `linear_of` does.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors = tensors
+    def __init__(self, tensors: Mapping[str, Tensor], linear: Callable[..., Product] = linear_of) -> None:
+        self._tensors = tensors
         self.layers: list[Layer] = []
         while f"encoder.layer.{len(self.layers)}.output.LayerNorm.weight" in tensors:
-            self.layers.append(_layer(tensors, f"encoder.layer.{len(self.layers)}."))
+            self.layers.append(_layer(tensors, f"encoder.layer.{len(self.layers)}.", partial(linear, tensors)))
 
-    def embed(self, tokens: Tensor, kinds: Tensor, mask: Tensor) -> Tensor:
-        """Unit vectors of texts, pooled over the tokens of kind 0.
+    def read(self, texts: Sequence[Encoded]) -> list[Tensor]:
+        """The vectors of each text's tokens: [tokens, hidden] a text, float32.
 
-        Args:
-            tokens: Shape [B, L].
-            kinds: 0 for the text itself, 1 for what came before it. Shape [B, L].
-            mask: True where there is a token. Shape [B, L], bool.
-
-        Returns:
-            Shape [B, hidden].
+        All tokens stand in one row, those of texts of equal length side by side: nothing is padded, and a text's vectors do not
+        depend on the others'.
         """
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        order = sorted(range(len(texts)), key=lambda number: len(texts[number].tokens))
+        sizes = [len(texts[number].tokens) for number in order]
+        tokens = torch.tensor([token for number in order for token in texts[number].tokens])
+        kinds = torch.tensor([kind for number in order for kind in texts[number].kinds])
+        positions = torch.cat([torch.arange(size) for size in sizes])
         hidden = (
             self._rows("embeddings.word_embeddings", tokens)
-            + self.tensors["embeddings.position_embeddings.weight"][positions]
-            + self.tensors["embeddings.token_type_embeddings.weight"][kinds]
+            + self._tensors["embeddings.position_embeddings.weight"][positions]
+            + self._tensors["embeddings.token_type_embeddings.weight"][kinds]
         )
-        hidden = _normed(hidden, _norm_of(self.tensors, "embeddings.LayerNorm"))
-        seen = None if bool(mask.all()) else mask[:, None, None, :]
+        hidden = _normed(hidden, _norm_of(self._tensors, "embeddings.LayerNorm"))  # [all tokens, hidden]
+        spans = [Span(len(list(same)), length) for length, same in groupby(sizes)]
         for layer in self.layers:
-            hidden = _normed(hidden + _attention(layer, hidden, seen), layer.attention_norm)
-            hidden = _normed(hidden + layer.outer(functional.gelu(layer.inner(hidden))), layer.mlp_norm)
-        pooled = (mask & (kinds == 0)).to(hidden.dtype)[..., None]
-        return functional.normalize((hidden * pooled).sum(dim=1) / pooled.sum(dim=1), dim=-1)
-
-    def logits(self, conversations: Tensor, policies: Tensor, offered: Tensor | None = None) -> Tensor:
-        """Scores of all policies and of "none of them".
-
-        The null score is decided against the policies at hand: it sees how the likeliest stand out from the others.
-
-        Args:
-            conversations: Unit vectors. Shape [B, hidden].
-            policies: Unit vectors. Shape [P, hidden].
-            offered: Which policies each conversation may go to; None: all. Shape [B, P], bool.
-
-        Returns:
-            Shape [B, P + 1], the null last; policies not offered have -inf.
-        """
-        similarity = conversations @ policies.T
-        if offered is None:
-            offered = torch.ones_like(similarity, dtype=torch.bool)
-        null = self._null(conversations, similarity.masked_fill(~offered, -1.0), offered)
-        scores = torch.cat([similarity, null[:, None]], dim=1) * self.tensors["head.scale"].exp()
-        return scores.masked_fill(functional.pad(~offered, (0, 1)), float("-inf"))
-
-    def _null(self, conversations: Tensor, similarity: Tensor, offered: Tensor) -> Tensor:
-        count = offered.sum(dim=1)
-        top = similarity.topk(min(3, similarity.shape[1]), dim=1).values
-        top = functional.pad(top, (0, 3 - top.shape[1]), value=-1.0)
-        mean = torch.where(offered, similarity, torch.zeros_like(similarity)).sum(dim=1) / count
-        square = torch.where(offered, similarity.square(), torch.zeros_like(similarity)).sum(dim=1) / count
-        spread = (square - mean.square()).clamp_min(1e-6).sqrt()
-        features = torch.stack([*top.unbind(dim=1), mean, spread, count.to(mean.dtype).log()], dim=1)
-        features = torch.cat([features, conversations], dim=1)
-        inner = functional.gelu(
-            functional.linear(features, self.tensors["head.null.0.weight"], self.tensors["head.null.0.bias"])
-        )
-        return functional.linear(inner, self.tensors["head.null.1.weight"], self.tensors["head.null.1.bias"])[:, 0]
+            hidden = _normed(hidden + _attention(layer, hidden, spans), layer.attention_norm)
+            inner = functional.gelu(layer.inner(hidden))
+            hidden = _normed(hidden + layer.outer(inner), layer.mlp_norm)
+        result = dict(zip(order, hidden.float().split_with_sizes(sizes), strict=True))
+        return [result[number] for number in range(len(texts))]
 
     def _rows(self, name: str, tokens: Tensor) -> Tensor:
-        if f"{name}.weight._data" in self.tensors:
-            scale = self.tensors[f"{name}.weight._scale"]
-            return self.tensors[f"{name}.weight._data"][tokens].to(scale.dtype) * scale[tokens]
-        return self.tensors[f"{name}.weight"][tokens]
+        if f"{name}.weight._data" in self._tensors:
+            scale = self._tensors[f"{name}.weight._scale"]
+            return self._tensors[f"{name}.weight._data"][tokens].to(scale.dtype) * scale[tokens]
+        return self._tensors[f"{name}.weight"][tokens]
 
 
-def _layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
+def _layer(tensors: Mapping[str, Tensor], prefix: str, linear: Callable[..., Product]) -> Layer:
     attention = f"{prefix}attention."
     return Layer(
-        qkv=linear_of(tensors, *(f"{attention}self.{part}" for part in ("query", "key", "value"))),
-        out=linear_of(tensors, f"{attention}output.dense"),
+        qkv=linear(*(f"{attention}self.{part}" for part in ("query", "key", "value"))),
+        out=linear(f"{attention}output.dense"),
         attention_norm=_norm_of(tensors, f"{attention}output.LayerNorm"),
-        inner=linear_of(tensors, f"{prefix}intermediate.dense"),
-        outer=linear_of(tensors, f"{prefix}output.dense"),
+        inner=linear(f"{prefix}intermediate.dense"),
+        outer=linear(f"{prefix}output.dense"),
         mlp_norm=_norm_of(tensors, f"{prefix}output.LayerNorm"),
     )
 
@@ -131,9 +110,14 @@ def _normed(hidden: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
     return functional.layer_norm(hidden, (hidden.shape[-1],), *norm, eps=NORM_EPS)
 
 
-def _attention(layer: Layer, hidden: Tensor, seen: Tensor | None) -> Tensor:
-    batch, length, size = hidden.shape
-    heads = layer.qkv(hidden).view(batch, length, 3, HEADS, size // HEADS)
-    queries, keys, values = (part.transpose(1, 2) for part in heads.unbind(dim=2))  # [B, heads, L, head size]
-    attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)
-    return layer.out(attended.transpose(1, 2).reshape(batch, length, size))
+def _attention(layer: Layer, hidden: Tensor, spans: Sequence[Span]) -> Tensor:
+    """Every text's tokens attend to one another: [all tokens, hidden]."""
+    size = hidden.shape[-1]
+    mixed = layer.qkv(hidden).split_with_sizes([texts * length for texts, length in spans])
+    parts = []
+    for span, part in zip(spans, mixed, strict=True):
+        heads = part.view(span.texts, span.length, 3, HEADS, size // HEADS)
+        queries, keys, values = (one.transpose(1, 2) for one in heads.unbind(dim=2))  # [texts, heads, L, head size]
+        attended = functional.scaled_dot_product_attention(queries, keys, values)
+        parts.append(attended.transpose(1, 2).reshape(-1, size))
+    return layer.out(torch.cat(parts))

@@ -7,35 +7,43 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from archroute.conversation import Conversation
 from archroute.engines.base import Engine, Scores
+from archroute.engines.embedded.comparison import Comparison, Embedding, Offer
 from archroute.engines.embedded.encoder import Encoder
-from archroute.engines.embedded.text import Reader, batch
+from archroute.engines.embedded.serving import served
+from archroute.engines.embedded.spelling import Speller
+from archroute.engines.embedded.text import Encoded, Reader
 from archroute.errors import EngineError, ModelError
 from archroute.policy import OTHER, Policy
 
-_Item = TypeVar("_Item")
 WEIGHTS = Path(__file__).parent / "weights"
-_POLICIES = 4096  # vectors of policies that are kept, 1.5 KB each
-_BATCH = 32  # texts that one pass reads
+_POLICIES = 2048  # policies that are kept, some 10 KB each
+_OFFERS = 32  # sets of policies that are kept
 
 
 class EmbeddedEngine(Engine):
-    """Compares the conversation with each policy in the vector space of a small int8 encoder.
+    """Compares the conversation with each policy by the vectors that a small int8 encoder gives them.
 
-    A policy is embedded once and remembered; a decision costs one pass over the conversation. English; see the model card beside the
+    A policy is read once and remembered; a decision costs one pass over the conversation. English; see the model card beside the
     weights.
 
+    Example:
+        >>> from archroute import Conversation, Policy
+        >>> engine = EmbeddedEngine()
+        >>> policies = [Policy("recipes", "Cooking and baking"), Policy("trips", "Planning holidays and flights")]
+        >>> (scores,) = engine.score(policies, [Conversation.from_text("how long do I bake a lasagne?")])
+        >>> max(scores.probabilities, key=scores.probabilities.get)
+        'recipes'
+
     Args:
-        directory: Holds `model.safetensors`, `tokenizer.json` and `config.json`; None: the model of the package.
+        directory: Holds `model.safetensors`, `tokenizer.json`, `words.txt` and `config.json`; None: the model of the package.
 
     Raises:
         ModelError: The directory does not hold them.
@@ -45,13 +53,16 @@ class EmbeddedEngine(Engine):
         directory = directory or WEIGHTS
         try:
             self.name = str(json.loads((directory / "config.json").read_text(encoding="utf-8"))["name"])
-            self._encoder = Encoder(load_file(directory / "model.safetensors"))
-            self._reader = Reader(Tokenizer.from_file(str(directory / "tokenizer.json")))
+            tensors = load_file(directory / "model.safetensors")
+            self._encoder, self._comparison = Encoder(tensors, served), Comparison(tensors)
+            speller = Speller((directory / "words.txt").read_text(encoding="utf-8").split())
+            self._reader = Reader(Tokenizer.from_file(str(directory / "tokenizer.json")), speller)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelError(
                 f"{directory} holds no embedded model: {error}", hint="install the package again"
             ) from error
-        self._vectors: OrderedDict[Policy, Tensor] = OrderedDict()
+        self._known: OrderedDict[Policy, Embedding] = OrderedDict()
+        self._offers: OrderedDict[tuple[Policy, ...], Offer] = OrderedDict()
         self._lock = threading.Lock()
 
     @torch.inference_mode()
@@ -62,10 +73,10 @@ class EmbeddedEngine(Engine):
             EngineError: The pass failed.
         """
         try:
-            policies = self._policy_vectors(routes)
+            offer = self._offer(tuple(routes))
             texts = [self._reader.conversation(conversation) for conversation in conversations]
-            vectors = torch.cat([self._encoder.embed(*batch(part)) for part in _parts(texts)])
-            probabilities = self._encoder.logits(vectors, policies).double().softmax(dim=-1).tolist()
+            logits = torch.cat([self._comparison.logits([self._embedding(text)], offer) for text in texts])
+            probabilities = logits.double().softmax(dim=-1).tolist()
         except RuntimeError as error:
             raise EngineError(f"{self.name} failed on {len(conversations)} conversations: {error}") from error
         names = [*(route.name for route in routes), OTHER]
@@ -74,21 +85,26 @@ class EmbeddedEngine(Engine):
             for row, text in zip(probabilities, texts, strict=True)
         ]
 
-    def _policy_vectors(self, routes: Sequence[Policy]) -> Tensor:
-        """Unit vectors of the policies, those not met before embedded now: [policies, hidden]."""
-        with self._lock:
-            found = {route: self._vectors[route] for route in routes if route in self._vectors}
-        for part in _parts([route for route in routes if route not in found]):
-            vectors = self._encoder.embed(*batch([self._reader.policy(policy) for policy in part]))
-            found |= zip(part, vectors, strict=True)
-        with self._lock:
-            for route, vector in found.items():
-                self._vectors[route] = vector
-                self._vectors.move_to_end(route)
-            while len(self._vectors) > _POLICIES:
-                self._vectors.popitem(last=False)
-        return torch.stack([found[route] for route in routes])
+    def _embedding(self, text: Encoded) -> Embedding:
+        (hidden,) = self._encoder.read([text])  # one by one, see `served`
+        return self._comparison.embedding(hidden, text)
 
-
-def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:
-    return [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+    def _offer(self, routes: tuple[Policy, ...]) -> Offer:
+        """The policies side by side; those not met before are read now."""
+        with self._lock:
+            if routes in self._offers:
+                self._offers.move_to_end(routes)
+                return self._offers[routes]
+            found = {route: self._known[route] for route in routes if route in self._known}
+        found |= {route: self._embedding(self._reader.policy(route)) for route in routes if route not in found}
+        offer = Offer.of([found[route] for route in routes])
+        with self._lock:
+            self._offers[routes] = offer
+            for route, embedding in found.items():
+                self._known[route] = embedding
+                self._known.move_to_end(route)
+            while len(self._known) > _POLICIES:
+                self._known.popitem(last=False)
+            while len(self._offers) > _OFFERS:
+                self._offers.popitem(last=False)
+        return offer

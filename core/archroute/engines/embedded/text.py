@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from archroute.conversation import Conversation
+from archroute.engines.embedded.spelling import Speller
 from archroute.policy import Policy
 
 POLICY_TOKENS = 96
-LAST_TOKENS = 160
-EARLIER_TOKENS = 80
+LAST_TOKENS = 128
+EARLIER_TOKENS = 64
 """What a policy, the last user turn and the turns before it may have, in tokens; the middle of what is longer is left out."""
 
 _CHARACTERS = 24  # a token has fewer, so what is longer is cut before it is tokenised
@@ -42,9 +40,11 @@ class Reader:
 
     Args:
         tokenizer: BERT's WordPiece tokenizer.
+        speller: Mends typing errors in conversations; None: they stay.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, speller: Speller | None = None) -> None:
+        self._speller = speller
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -60,12 +60,12 @@ class Reader:
         """The last user turn, then as marked context what came before it, nearest first."""
         turns = conversation.turns
         last = max(number for number, turn in enumerate(turns) if turn.role == "user")
-        tokens, truncated = self._cut(turns[last].content, LAST_TOKENS)
+        tokens, truncated = self._cut(turns[last].content, LAST_TOKENS, mend=True)
         tokens = [self._begin, *tokens, self._end]
         kinds = [0] * len(tokens)
         room = EARLIER_TOKENS
         for turn in reversed(turns[:last]):
-            earlier, cut = self._cut(turn.content, room - 1)
+            earlier, cut = self._cut(turn.content, room - 1, mend=turn.role == "user")
             tokens += [*earlier, self._end]
             kinds += [1] * (len(earlier) + 1)
             room -= len(earlier) + 1
@@ -75,25 +75,14 @@ class Reader:
                 break
         return Encoded(tokens, kinds, truncated or conversation.truncated)
 
-    def _cut(self, text: str, limit: int) -> tuple[list[int], bool]:
+    def _cut(self, text: str, limit: int, *, mend: bool = False) -> tuple[list[int], bool]:
         long = len(text) > limit * _CHARACTERS
         if long:
             half = limit * _CHARACTERS // 2
             text = f"{text[:half]} {text[-half:]}"
+        if mend and self._speller:
+            text = self._speller.mended(text)
         tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         if len(tokens) <= limit:
             return tokens, long
         return tokens[: (limit + 1) // 2] + tokens[len(tokens) - limit // 2 :], True
-
-
-def batch(texts: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens, kinds and mask of several texts, padded to the longest: [B, L] each."""
-    length = max(len(text.tokens) for text in texts)
-    tokens = torch.zeros(len(texts), length, dtype=torch.long)
-    kinds = torch.zeros(len(texts), length, dtype=torch.long)
-    mask = torch.zeros(len(texts), length, dtype=torch.bool)
-    for row, text in enumerate(texts):
-        tokens[row, : len(text.tokens)] = torch.tensor(text.tokens)
-        kinds[row, : len(text.kinds)] = torch.tensor(text.kinds)
-        mask[row, : len(text.tokens)] = True
-    return tokens, kinds, mask

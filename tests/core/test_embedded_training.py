@@ -1,0 +1,112 @@
+"""The recipe of the embedded model: right labels, a calibration that helps, weights that survive int8."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from archroute.conversation import Conversation
+from archroute.policy import Policy
+from training.embedded.calibration import calibrated, calibration_error
+from training.embedded.noise import misspelt
+from training.embedded.sampling import Sampler
+from training.embedded.sources import Area, Concept
+from training.embedded.tensors import quantized
+
+
+def _area(name: str, *, overlaps: dict[str, set[str]] | None = None) -> Area:
+    concepts = tuple(
+        Concept(
+            key=key,
+            wordings=(Policy(f"{name}_{key}", f"All on {key} of {name}"),),
+            requests=(Conversation.from_text(f"request {name} {key}"),),
+            near_misses=(f"miss {name} {key}",),
+            overlaps=frozenset((overlaps or {}).get(key, set())),
+        )
+        for key in "abcdefgh"
+    )
+    return Area(name, "written", concepts, (Policy(name, "all of it"),), (f"vague {name}",), (f"outside {name}",))
+
+
+def _cases(sampler: Sampler, rounds: int = 200):
+    for _ in range(rounds):
+        group = sampler.group(policies=6, cases=6, weights={"written": 1.0})
+        for case in group.cases:
+            yield [policy.name for policy in group.policies], case, case.conversation.turns[-1].content
+
+
+def test_the_answer_is_the_policy_that_the_last_turn_was_written_for():
+    for names, case, last in _cases(Sampler([_area("north"), _area("south")], 1, augment=False)):
+        if case.kind in ("single", "topic_change"):
+            assert case.answer is not None
+            assert names[case.answer] == last.removeprefix("request ").replace(" ", "_")
+        if case.kind == "domain":
+            assert case.answer is not None
+            assert names[case.answer] in last
+        if case.answer is None and last.startswith("request"):
+            assert last.removeprefix("request ").replace(" ", "_") not in names
+
+
+def test_what_could_both_be_right_is_never_offered_together():
+    areas = [_area("north", overlaps={"a": {"b"}}), _area("south")]
+    alike = {("north/c", "south/d")}
+    for names, case, last in _cases(Sampler(areas, 2, augment=False, alike=alike)):
+        for one, other in (("north_a", "north_b"), ("north_c", "south_d")):
+            assert not {one, other} <= set(names)
+            if case.answer is None:
+                for present, absent in ((one, other), (other, one)):
+                    assert not (present in names and last == f"request {absent.replace('_', ' ')}")
+
+
+def test_texts_that_belong_to_nothing_are_only_used_where_all_policies_are_of_their_area():
+    for names, case, last in _cases(Sampler([_area("north"), _area("south")], 3, augment=False)):
+        if case.kind in ("outside", "near_miss"):
+            area = last.split()[1]
+            assert all(name.startswith(area) for name in names)
+
+
+def test_a_seed_gives_the_same_cases():
+    one, two = (list(_cases(Sampler([_area("north")], 4, augment=True), 20)) for _ in range(2))
+    assert one == two
+
+
+def test_typing_errors_change_about_one_letter_in_ten_and_nothing_else():
+    text = "please summarise the quarterly report for the board " * 20
+    wrong = misspelt(text, random.Random(5))
+    assert wrong != text
+    assert abs(len(wrong) - len(text)) < len(text) / 20
+    words = list(zip(text.split(), wrong.split(), strict=True))
+    changed = sum(one != other for one, other in words) / len(words)
+    assert 0.2 < changed < 0.8
+
+
+def test_calibration_softens_a_model_that_is_too_sure_and_keeps_its_choice():
+    draw = torch.Generator().manual_seed(6)
+    results = []
+    for number in range(400):
+        answer = number % 5
+        row = torch.randn(5, generator=draw)
+        row[answer] += 1.5
+        results.append(("source", "kind", row * 8, answer))
+    tensors = {"head.scale": torch.tensor(8.0).log(), "head.null.1.bias": torch.zeros(1)}
+    better = calibrated(tensors, results)
+    factor = (better["head.scale"] - tensors["head.scale"]).exp()
+    shift = (better["head.null.1.bias"] - tensors["head.null.1.bias"]) * tensors["head.scale"].exp()
+    after = [
+        (source, kind, torch.cat([row[:-1], row[-1:] + shift]) * factor, answer)
+        for source, kind, row, answer in results
+    ]
+    assert calibration_error(after) < calibration_error(results) / 2
+    for (_, _, before, _), (_, _, row, _) in zip(results, after, strict=True):
+        assert before[:-1].argmax() == row[:-1].argmax()
+
+
+def test_int8_keeps_the_order_of_the_weights_and_the_head_as_it_is():
+    weight = torch.linspace(-1, 1, 600).reshape(20, 30)
+    tensors = {"encoder.layer.0.x.weight": weight, "head.words.weight": weight, "encoder.layer.0.x.bias": weight[0]}
+    int8 = quantized(tensors)
+    assert torch.equal(int8["head.words.weight"], weight)
+    data, scale = int8["encoder.layer.0.x.weight._data"], int8["encoder.layer.0.x.weight._scale"]
+    assert data.dtype == torch.int8
+    torch.testing.assert_close(data.float() * scale, weight, atol=float(scale.max()) * 0.51, rtol=0)
