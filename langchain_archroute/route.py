@@ -53,8 +53,6 @@ class Route(CoreRoute[AnyRunnable]):
     ) -> None:
         label = name.name if isinstance(name, Policy) else name
         held = tuple(actions)
-        if any(action.actions for action in held):
-            raise PolicyError(f"an action of route {label!r} has actions", hint="domains have one level of actions")
         super().__init__(name, description, target=as_runnable(target, f"route {label!r}"), actions=held)
         self.actions: tuple[Route, ...] = held
         self.fallbacks = tuple(as_runnable(fallback, f"a fallback of route {label!r}") for fallback in fallbacks)

@@ -48,6 +48,10 @@ class Route(Generic[Target]):
             self.policy = Policy(name, description or "")
         self.target = target
         self.actions = tuple(actions)
+        if any(action.actions for action in self.actions):
+            raise PolicyError(
+                f"an action of route {self.policy.name!r} has actions", hint="domains have one level of actions"
+            )
 
     def __repr__(self) -> str:
         # The target stays out: its repr may hold a key.

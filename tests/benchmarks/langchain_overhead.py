@@ -11,10 +11,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import langchain_core
@@ -27,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from archroute import OTHER, Conversation, Policy
+from archroute.bench.machine import processor
 from archroute.engines.base import Engine, Scores
 from langchain_archroute import ArchRouterChatModel, ArchRouterMiddleware, Route, RunnableRouter
 
@@ -119,17 +118,8 @@ async def main() -> None:
     for name, (routed, bare) in (await measure()).items():
         table.add_row(name, f"{routed:.3f}", f"{bare:.3f}", f"{routed - bare:.3f}", f"{routed / bare:.1f}")
     console = Console()
-    console.print(f"{_processor()}, Python {platform.python_version()}, langchain-core {langchain_core.__version__}")
+    console.print(f"{processor()}, Python {platform.python_version()}, langchain-core {langchain_core.__version__}")
     console.print(table)
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if sys.platform == "linux" and information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

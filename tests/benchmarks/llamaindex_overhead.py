@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 
 import llama_index.core
 from llama_index.core.base.llms.types import ChatMessage
@@ -25,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from archroute import OTHER, Conversation, Policy
+from archroute.bench.machine import processor
 from archroute.dispatch import Route
 from archroute.engines.base import Engine, Scores
 from llamaindex_archroute import ArchRouterLLM, ArchRouterSelector
@@ -126,19 +125,8 @@ async def main() -> None:
             f"{with_router / without:.1f}",
         )
     console = Console()
-    console.print(
-        f"{_processor()}, Python {platform.python_version()}, llama-index-core {llama_index.core.__version__}"
-    )
+    console.print(f"{processor()}, Python {platform.python_version()}, llama-index-core {llama_index.core.__version__}")
     console.print(table)
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if sys.platform == "linux" and information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

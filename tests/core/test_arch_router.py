@@ -12,7 +12,7 @@ import pytest
 import torch
 from checkpoints import random_checkpoint
 from optimum.quanto import freeze, qint8, quantize
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from archroute import Conversation, ConversationError, EngineError, ModelError, Policy, Router, SettingError, Turn
 from archroute.engines.arch_router import ArchRouterEngine
@@ -72,20 +72,28 @@ def stock_log_probability(model: PreTrainedModel, prompt: list[int], answer: lis
     return sum(logs[len(prompt) - 1 + place, token].item() for place, token in enumerate(answer))
 
 
-def test_every_answer_scores_as_it_does_alone(random_model: Path):
-    model = AutoModelForCausalLM.from_pretrained(random_model, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(random_model)
-    engine = ArchRouterEngine.from_directory(random_model, quantize=False)
+def assert_scored_as_alone(
+    engine: ArchRouterEngine, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tolerance: float
+) -> None:
+    """Each answer's log probability is, to `tolerance`, that of its spellings scored one by one by `model`."""
     for conversation, scores in zip(CONVERSATIONS, engine.score(ROUTES, CONVERSATIONS), strict=True):
         prompt = engine.tokens(ROUTES, conversation)
         for name in (*(route.name for route in ROUTES), "other"):
             spelled = [tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers(name)]
             alone = torch.tensor([stock_log_probability(model, prompt, answer) for answer in spelled]).logsumexp(0)
             assert math.log(scores.probabilities[name]) + math.log(scores.coverage) == pytest.approx(
-                alone.item(), abs=1e-4
+                alone.item(), abs=tolerance
             )
+
+
+def test_every_answer_scores_as_it_does_alone(random_model: Path):
+    model = AutoModelForCausalLM.from_pretrained(random_model, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(random_model)
+    engine = ArchRouterEngine.from_directory(random_model, quantize=False)
+    assert_scored_as_alone(engine, model, tokenizer, tolerance=1e-4)
+    for conversation, scores in zip(CONVERSATIONS, engine.score(ROUTES, CONVERSATIONS), strict=True):
         assert sum(scores.probabilities.values()) == pytest.approx(1)
-        assert scores.prompt_tokens == len(prompt)
+        assert scores.prompt_tokens == len(engine.tokens(ROUTES, conversation))
 
 
 def test_the_greedy_walk_is_what_constrained_generate_prints(random_model: Path):
@@ -148,14 +156,7 @@ def test_int8_weights_score_as_quantos_own_forward_does(random_model: Path):
     freeze(model)
     tokenizer = AutoTokenizer.from_pretrained(random_model)
     engine = ArchRouterEngine.from_directory(random_model)
-    for conversation, scores in zip(CONVERSATIONS, engine.score(ROUTES, CONVERSATIONS), strict=True):
-        prompt = engine.tokens(ROUTES, conversation)
-        for name in (*(route.name for route in ROUTES), "other"):
-            spelled = [tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers(name)]
-            alone = torch.tensor([stock_log_probability(model, prompt, answer) for answer in spelled]).logsumexp(0)
-            assert math.log(scores.probabilities[name]) + math.log(scores.coverage) == pytest.approx(
-                alone.item(), abs=1e-3
-            )
+    assert_scored_as_alone(engine, model, tokenizer, tolerance=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -5,7 +5,6 @@ On random weights of Arch-Router's exact shape, so that it runs without the mode
 
 from __future__ import annotations
 
-import platform
 import shutil
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from archroute.bench.contenders import Contender, Generate, LlamaCpp, Ours, llama_cpp_is_installed
+from archroute.bench.machine import processor
 from archroute.bench.material import conversation, policies, write_stand_in_tokenizer
 from archroute.bench.memory import measured
 from archroute.bench.weights import write_random_checkpoint
@@ -103,12 +103,7 @@ def run(*, quick: bool = False, tokenizer: Path | None = None, step: Step = lamb
 
 def machine() -> str:
     """The machine in words."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def _compared(
