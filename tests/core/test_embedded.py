@@ -117,3 +117,20 @@ def test_a_slip_is_mended_and_what_is_no_plain_word_stays():
     assert speller.mended("Wriet tihs funtcion, the Funtcion") == "write this function, the Funtcion"
     for text in ("tihs_name", "src/tihs.py", "tihs()", "a.tihs", "tihsTihs", "tih5s", "<tihs>", "étihs", "zzzzzz"):
         assert speller.mended(text) == text
+
+
+def test_several_questions_on_one_conversation_read_it_once(monkeypatch: pytest.MonkeyPatch):
+    engine = EmbeddedEngine()
+    chat = Conversation.from_text("crop this picture and make the sky bluer")
+    others = [Policy("music", "Songs and playlists"), Policy("tax", "Tax law and returns")]
+    alone = [engine.score(routes, [chat])[0] for routes in (POLICIES, others)]
+    read: list[Conversation] = []
+    conversation = engine._reader.conversation
+
+    def reading(asked: Conversation) -> object:
+        read.append(asked)
+        return conversation(asked)
+
+    monkeypatch.setattr(engine._reader, "conversation", reading)
+    assert engine.score_each([(POLICIES, chat), (others, chat)]) == alone
+    assert read == [chat]

@@ -65,25 +65,34 @@ class EmbeddedEngine(Engine):
         self._offers: OrderedDict[tuple[Policy, ...], Offer] = OrderedDict()
         self._lock = threading.Lock()
 
-    @torch.inference_mode()
     def score(self, routes: Sequence[Policy], conversations: Sequence[Conversation]) -> list[Scores]:
         """See `Engine.score`.
 
         Raises:
             EngineError: The pass failed.
         """
+        return self.score_each([(routes, conversation) for conversation in conversations])
+
+    @torch.inference_mode()
+    def score_each(self, asked: Sequence[tuple[Sequence[Policy], Conversation]]) -> list[Scores]:
+        """See `Engine.score_each`; a conversation that is asked of several times is read once.
+
+        Raises:
+            As `score`.
+        """
         try:
-            offer = self._offer(tuple(routes))
-            texts = [self._reader.conversation(conversation) for conversation in conversations]
-            logits = torch.cat([self._comparison.logits([self._embedding(text)], offer) for text in texts])
-            probabilities = logits.double().softmax(dim=-1).tolist()
+            different = dict.fromkeys(conversation for _, conversation in asked)
+            texts = {conversation: self._reader.conversation(conversation) for conversation in different}
+            read = {conversation: self._embedding(text) for conversation, text in texts.items()}
+            return [self._scores(routes, texts[conversation], read[conversation]) for routes, conversation in asked]
         except RuntimeError as error:
-            raise EngineError(f"{self.name} failed on {len(conversations)} conversations: {error}") from error
+            raise EngineError(f"{self.name} failed on {len(asked)} conversations: {error}") from error
+
+    def _scores(self, routes: Sequence[Policy], text: Encoded, read: Embedding) -> Scores:
+        logits = self._comparison.logits([read], self._offer(tuple(routes)))[0]
         names = [*(route.name for route in routes), OTHER]
-        return [
-            Scores(dict(zip(names, row, strict=True)), 1.0, len(text.tokens), text.truncated)
-            for row, text in zip(probabilities, texts, strict=True)
-        ]
+        probabilities = dict(zip(names, logits.double().softmax(dim=-1).tolist(), strict=True))
+        return Scores(probabilities, 1.0, len(text.tokens), text.truncated)
 
     def _embedding(self, text: Encoded) -> Embedding:
         (hidden,) = self._encoder.read([text])  # one by one, see `served`
