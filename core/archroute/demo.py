@@ -6,8 +6,8 @@ from importlib.metadata import entry_points
 
 from rich.console import Console
 
+from archroute.models import EMBEDDED, load_engine
 from archroute.policy import Policy, PolicySet
-from archroute.router import Router
 
 POLICIES = PolicySet(
     [
@@ -45,8 +45,7 @@ CONVERSATION = [
 
 def run(console: Console) -> None:
     """Show, offline and on the embedded model, what goes where: decided by the core, then through each framework."""
-    router = Router(POLICIES, model="embedded")
-    console.print(f"[bold]Policies[/], read by {router.engine.name}")
+    console.print(f"[bold]Policies[/], read by {load_engine(EMBEDDED).name}")
     for route in POLICIES:
         console.print(f"  {route.name}: {route.description}", highlight=False)
     doors = sorted(entry_points(group="archroute.demo"), key=lambda door: door.name)

@@ -12,10 +12,11 @@ import asyncio
 import platform
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import langchain_core
+from instant import Instant
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
@@ -24,27 +25,12 @@ from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from rich.console import Console
 from rich.table import Table
 
-from archroute import OTHER, Conversation, Policy
 from archroute.bench.machine import processor
-from archroute.engines.base import Engine, Scores
 from langchain_archroute import ArchRouterChatModel, ArchRouterMiddleware, Route, RunnableRouter
 
 ROUNDS, CALLS, INPUTS = 30, 20, 8
 ROUTES = 10
 TALK = [(HumanMessage, AIMessage)[number % 2](f"turn {number} " + "word " * 50) for number in range(19)]
-
-
-class Instant(Engine):
-    """Chooses the first route at no cost."""
-
-    name = "instant"
-
-    def score(self, routes: Sequence[Policy], conversations: Sequence[Conversation]) -> list[Scores]:
-        """See `Engine.score`."""
-        rest = 0.1 / len(routes)
-        probabilities = {route.name: rest for route in routes} | {OTHER: rest}
-        probabilities[routes[0].name] = 0.9
-        return [Scores(probabilities, 1.0, 0, False) for _ in conversations]
 
 
 Call = Callable[[], Awaitable[object]]

@@ -11,9 +11,10 @@ import asyncio
 import platform
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import llama_index.core
+from instant import Instant
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms import LLM
 from llama_index.core.llms.mock import MockFunctionCallingLLM
@@ -22,29 +23,14 @@ from llama_index.core.tools import FunctionTool, QueryEngineTool
 from rich.console import Console
 from rich.table import Table
 
-from archroute import OTHER, Conversation, Policy
 from archroute.bench.machine import processor
 from archroute.dispatch import Route
-from archroute.engines.base import Engine, Scores
 from llamaindex_archroute import ArchRouterLLM, ArchRouterSelector
 
 ROUNDS, CALLS = 30, 20
 ROUTES = 10
 TALK = [ChatMessage(f"turn {number} " + "word " * 50, role=("user", "assistant")[number % 2]) for number in range(19)]
 TOOLS = [FunctionTool.from_defaults(lambda: "noon", name="clock", description="The time")]
-
-
-class Instant(Engine):
-    """Chooses the first route at no cost."""
-
-    name = "instant"
-
-    def score(self, routes: Sequence[Policy], conversations: Sequence[Conversation]) -> list[Scores]:
-        """See `Engine.score`."""
-        rest = 0.1 / len(routes)
-        probabilities = {route.name: rest for route in routes} | {OTHER: rest}
-        probabilities[routes[0].name] = 0.9
-        return [Scores(probabilities, 1.0, 0, False) for _ in conversations]
 
 
 class Named(CustomQueryEngine):

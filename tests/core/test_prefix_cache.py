@@ -81,6 +81,13 @@ def test_the_next_turn_reads_only_what_is_new(tiny_checkpoint: Path):
     assert after.entries == 2  # the longer conversation took the shorter one's place
 
 
+def test_what_is_kept_holds_no_more_memory_than_is_counted(tiny_checkpoint: Path):
+    engine = ArchRouterEngine.from_directory(tiny_checkpoint)
+    engine.score(SETS[0], CHATS)
+    kept = [part for entry in engine._cache._entries.values() for part in (entry.keys, entry.values)]
+    assert sum(part.untyped_storage().nbytes() for part in kept) == engine.cache_stats.bytes
+
+
 def test_long_conversations_are_read_in_several_passes(plain: ArchRouterEngine, tiny_checkpoint: Path):
     cached = ArchRouterEngine.from_directory(tiny_checkpoint, dtype=torch.float32, kernel="widened")
     turns = [Turn("user" if number % 2 == 0 else "assistant", f"word {number} " * 60) for number in range(15)]

@@ -32,7 +32,7 @@ class CacheStats:
     """What a prefix cache has done.
 
     Attributes:
-        hits: Look-ups that found a beginning; a decision makes one for the policies and one for the conversation.
+        hits: Look-ups that found a beginning; a call makes one for each set of policies and one for each conversation.
         misses: Look-ups that found none.
         tokens_saved: Tokens that were not read again.
         bytes: What is held now.

@@ -49,7 +49,7 @@ class AnswerTrie:
         nodes: dict[tuple[int, ...], int] = {(): 0}
         edges: dict[tuple[int, int], int] = {}
         self._tokens, self._parents, self._depths = [-1], [-1], [0]
-        paths, self._owners = [], []
+        paths, owners = [], []
         for owner, spellings in enumerate(answers.values()):
             for spelling in spellings:
                 path = []
@@ -62,7 +62,7 @@ class AnswerTrie:
                         self._depths.append(depth)
                     path.append(edges.setdefault((nodes[prefix], token), len(edges)))
                 paths.append(path)
-                self._owners.append(owner)
+                owners.append(owner)
         targets = {(self._parents[node], self._tokens[node]): node for node in range(1, len(nodes))}
         self.edge_nodes = torch.tensor([node for node, _ in edges], dtype=torch.long)
         self.edge_tokens = torch.tensor([token for _, token in edges], dtype=torch.long)
@@ -70,6 +70,7 @@ class AnswerTrie:
         self._children: list[list[int]] = [[] for _ in nodes]
         for node in range(1, len(nodes)):
             self._children[self._parents[node]].append(node)
+        self._owners = torch.tensor(owners, dtype=torch.long)  # the label of every spelling
         # An edge of no weight stands where a path is shorter than the longest.
         self._paths = _padded(paths, len(edges))  # [spellings, longest]
         reached = {target: edge for edge, target in enumerate(self.edge_targets.tolist()) if target > 0}
@@ -138,7 +139,7 @@ class AnswerTrie:
         """
         spellings = _summed(edge_logprobs, self._paths).exp()
         totals = spellings.new_zeros(*spellings.shape[:-1], len(self.labels))
-        return totals.index_add(-1, torch.tensor(self._owners), spellings)
+        return totals.index_add(-1, self._owners, spellings)
 
 
 def _padded(paths: list[list[int]], filler: int) -> Tensor:

@@ -204,9 +204,7 @@ class ArchRouterEngine(Engine):
 
         The rendered text is tokenised as one string; cut at a border of its parts it would give other tokens.
         """
-        plain_routes = [Policy(self._plain(route.name), self._plain(route.description)) for route in routes]
-        turns = tuple(Turn(turn.role, self._plain(turn.content)) for turn in conversation.turns)
-        message = {"role": "user", "content": render(plain_routes, Conversation(turns), self.prompt)}
+        message = {"role": "user", "content": self._plain(render(routes, conversation, self.prompt))}
         text = self._tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 

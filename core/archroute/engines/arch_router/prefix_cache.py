@@ -32,9 +32,17 @@ class KeyValues:
         """Those of the first tokens, as a view."""
         return KeyValues(self.keys[:, :, :tokens], self.values[:, :, :tokens])
 
-    def followed_by(self, other: KeyValues) -> KeyValues:
-        """Both, one after the other."""
-        return KeyValues(torch.cat([self.keys, other.keys], dim=2), torch.cat([self.values, other.values], dim=2))
+    def alone(self) -> KeyValues:
+        """The same without the rest of what they are a view of, which a view would keep in memory."""
+        return KeyValues(self.keys.contiguous(), self.values.contiguous())
+
+    @classmethod
+    def joined(cls, pieces: Sequence[KeyValues]) -> KeyValues:
+        """Pieces, one after the other."""
+        if len(pieces) == 1:
+            return pieces[0]
+        keys, values = [piece.keys for piece in pieces], [piece.values for piece in pieces]
+        return cls(torch.cat(keys, dim=2), torch.cat(values, dim=2))
 
 
 class PrefixCache:

@@ -91,7 +91,8 @@ class PromptReader:
             readings: The conversations.
             fast: Whether activations may be rounded to int8.
         """
-        policies = {reading.question: self._policies(reading.question, fast) for reading in readings}
+        questions = dict.fromkeys(reading.question for reading in readings)
+        policies = {question: self._policies(question, fast) for question in questions}
         for reading in readings:
             self._recall(reading, policies[reading.question], fast)
         for pack in _packs(readings):
@@ -114,7 +115,7 @@ class PromptReader:
             return known
         reading = Reading(question, list(question.policies), past=[known] if known is not None else [])
         self._advance(reading, len(reading.tokens), fast)
-        whole = _joined(reading.past)
+        whole = KeyValues.joined(reading.past)
         self._cache.add("policies", question.policies, whole)
         return whole
 
@@ -142,8 +143,8 @@ class PromptReader:
         question, common = reading.question, len(reading.past[0])
         conversation = reading.tokens[common : len(reading.tokens) - question.tail]
         if conversation:
-            read = _joined(reading.past[1:]).first(len(conversation))
-            self._cache.add((question.policies, common), conversation, read)
+            read = KeyValues.joined(reading.past[1:]).first(len(conversation))
+            self._cache.add((question.policies, common), conversation, read.alone())
 
     def _pass(self, asked: Sequence[tuple[Reading, Branch]], fast: bool) -> None:
         """Read what is left of each prompt and a branch of the answers behind it."""
@@ -241,13 +242,6 @@ def _promising(reading: Reading) -> Branch | None:
     left_out = reach[frontier].exp().cumsum(0) <= _LEFT_OUT  # the least likely, as long as they are little together
     followed = frontier[int(left_out.sum()) :]
     return trie.branch(trie.below(followed[::-1], WHOLE_TRIE)) if followed else None
-
-
-def _joined(pieces: Sequence[KeyValues]) -> KeyValues:
-    joined = pieces[0]
-    for piece in pieces[1:]:
-        joined = joined.followed_by(piece)
-    return joined
 
 
 def _packs(readings: Iterable[Reading]) -> list[list[Reading]]:
