@@ -6,10 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from archroute.errors import SettingError
-from langchain_archroute.route import AnyRunnable
-
-Change = Callable[[AnyRunnable, str], AnyRunnable]
-"""Makes of a Runnable, and what it is called in messages, another."""
+from langchain_archroute.route import AnyRunnable, Change
 
 
 def bound_to(tools: Sequence[Any], arguments: dict[str, Any]) -> Change:

@@ -15,26 +15,41 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation, model_validator
 
 from archroute.conversation import History
+from archroute.dispatch import Dispatch
 from archroute.router import OnError
 from langchain_archroute.arguments import check_arguments
 from langchain_archroute.capabilities import bound_to, common_profile, structured
+from langchain_archroute.controls import Controls
 from langchain_archroute.decider import Decider
 from langchain_archroute.model_runs import child_config, given, own_config
-from langchain_archroute.route import Route
+from langchain_archroute.route import Change, Route
 from langchain_archroute.routed_graph import routed_graph
 from langchain_archroute.runnable_router import RunnableRouter
 from langchain_archroute.serving import ended
+from langchain_archroute.sessions import Session
+from langchain_archroute.tables import Mapped, Tables
+from langchain_archroute.versions import Versions
 
 # What code that builds any chat model passes; every target has been built with its own.
 _IGNORED = frozenset({"temperature", "max_tokens", "timeout", "stop", "max_retries", "api_key", "streaming"})
+_SHARED = (
+    "history",
+    "on_error",
+    "min_confidence",
+    "min_margin",
+    "dispatch",
+    "session",
+    "tables",
+)  # with RunnableRouter
 
 
-class ArchRouterChatModel(BaseChatModel):
+class ArchRouterChatModel(Controls, BaseChatModel):
     """A chat model that lets the chat model bound to the fitting policy answer.
 
     It goes wherever a chat model goes. Its runs are chain runs, the decision and the target's own chat model run their children, so
     that a token is told once and usage is counted once. Tools and schemas are bound to every target. The decision is on the
-    answer, in `response_metadata["archroute"]`; of a stream, on the first chunk.
+    answer, in `response_metadata["archroute"]`, with the attempts that were made; of a stream, on the first chunk. An agent's loop over
+    tools goes on with the target that began it.
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel
@@ -57,6 +72,12 @@ class ArchRouterChatModel(BaseChatModel):
         history: How much of the conversation is read: `"all"`, `"last_user"`, or the last n user turns.
         on_error: `"default"`: a failure while routing sends the turn to the default; `"raise"`: it is raised.
         min_confidence: A policy is chosen only from this probability on, from 0 to 1.
+        min_margin: A policy is chosen only if its probability is so far ahead of the next, from 0 to 1.
+        dispatch: Remembers sessions, circuits and statistics of turns; see `archroute.dispatch.Dispatch`. None: a new one. Whatever
+            is made of this model, by `bind_tools` say, shares it.
+        session: Tells the session of a call from its input and config. None: the config's or the metadata's `thread_id` or
+            `session_id`, else what `archroute.dispatch.session` says.
+        tables: Where the routes come from anew; `from_yaml(path, reload=True)` gives it.
 
     `temperature`, `max_tokens`, `timeout`, `stop`, `max_retries`, `api_key` and `streaming` are taken and ignored: they are the
     targets' own.
@@ -79,10 +100,16 @@ class ArchRouterChatModel(BaseChatModel):
     history: SkipValidation[History] = "all"
     on_error: SkipValidation[OnError] = "default"
     min_confidence: SkipValidation[float] = 0.0
+    min_margin: SkipValidation[float] = 0.0
+    dispatch: SkipValidation[Dispatch | None] = Field(default=None, exclude=True, repr=False)
+    session: SkipValidation[Session | None] = Field(default=None, exclude=True, repr=False)
+    tables: SkipValidation[Tables | None] = Field(default=None, exclude=True, repr=False)
     cache: Any = Field(default=False, exclude=True)
     """Off: an answer kept here would outlive a change of the targets. Each target has its own."""
 
     _router: RunnableRouter = PrivateAttr()
+    _versions: Versions = PrivateAttr()
+    _dispatch: Dispatch = PrivateAttr()
 
     @model_validator(mode="before")
     @classmethod
@@ -96,12 +123,12 @@ class ArchRouterChatModel(BaseChatModel):
             routes=self.routes,
             default=self.default,
             model=self.routed_by,
-            history=self.history,
-            on_error=self.on_error,
-            min_confidence=self.min_confidence,
             name=self.get_name(),
+            **{name: getattr(self, name) for name in _SHARED},
         )
-        self.routed_by = self._router.model
+        # What is made of this model shares both.
+        self.routed_by, self.dispatch = self._router.model, self._router.dispatch
+        self._versions, self._dispatch = self._router._versions, self._router._dispatch
 
     @property
     def decider(self) -> Decider:
@@ -198,9 +225,9 @@ class ArchRouterChatModel(BaseChatModel):
         Raises:
             SettingError: A target takes no tools; the message names its route.
         """
-        table = self._router._table.mapped(bound_to(tools, given({**kwargs, "tool_choice": tool_choice})))
         own = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**{**own, "routes": table.routes, "default": table.default}).bind()
+        change = bound_to(tools, given({**kwargs, "tool_choice": tool_choice}))
+        return type(self)(**{**own, **self._mapped(change)}).bind()
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
@@ -210,12 +237,20 @@ class ArchRouterChatModel(BaseChatModel):
         Raises:
             SettingError: A target has no structured output; the message names its route.
         """
-        table = self._router._table.mapped(structured(schema, {**kwargs, "include_raw": include_raw}))
-        settings = {name: getattr(self, name) for name in ("history", "on_error", "min_confidence", "name")}
-        return RunnableRouter(routes=table.routes, default=table.default, model=self.routed_by, **settings)
+        own = {name: getattr(self, name) for name in ("name", *_SHARED)}
+        change = structured(schema, {**kwargs, "include_raw": include_raw})
+        return RunnableRouter(**{**own, "model": self.routed_by, **self._mapped(change)})
+
+    def _mapped(self, change: Change) -> dict[str, Any]:
+        """The arguments of a router over changed targets, which goes on to be read anew if this one is."""
+        if self.tables is None:
+            table = self._router._table.mapped(change)
+            return {"routes": table.routes, "default": table.default}
+        tables = Mapped(self.tables, change)
+        return {"routes": tables.current().routes, "default": tables.current().default, "tables": tables}
 
     def _resolve_model_profile(self) -> Any:
-        return common_profile(self._router._targets())
+        return common_profile(self._router._table.serving_targets)
 
     # What a chat model tells of itself
 
@@ -236,13 +271,13 @@ class ArchRouterChatModel(BaseChatModel):
 
     def get_token_ids(self, text: str) -> list[int]:
         """The default's: which target will read the text isn't known yet."""
-        count = getattr(self._router._table.default, "get_token_ids", super().get_token_ids)
+        count = getattr(self._router._table.default.target, "get_token_ids", super().get_token_ids)
         return cast(list[int], count(text))
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Any = None) -> int:
         """The default's."""
         count = getattr(
-            self._router._table.default, "get_num_tokens_from_messages", super().get_num_tokens_from_messages
+            self._router._table.default.target, "get_num_tokens_from_messages", super().get_num_tokens_from_messages
         )
         return cast(int, count(messages, tools))
 

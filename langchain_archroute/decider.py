@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from archroute.errors import SettingError
 from archroute.policy import PolicySet
 from archroute.router import OnError, Router
 from langchain_archroute.batching import Outcome, PackedBatches
-from langchain_archroute.reading import Extract, read_conversation
+from langchain_archroute.reading import Extract, Reading, read
 
 logger = logging.getLogger("archroute")
 
@@ -56,17 +56,20 @@ class Decider(PackedBatches[RoutedDecision]):
         'travel'
 
     Args:
-        router: Decides, with `on_error="raise"`: failures are handled here, each input's by itself.
+        router: Decides, with `on_error="raise"`: failures are handled here, each input's by itself. Or what gives it, for each
+            decision anew.
         on_error: `"default"`: a failure gives a decision for `other` whose reason is `error`; `"raise"`.
-        extract: Where in the input the conversation is; see `read_conversation`.
+        extract: Where in the input the conversation is; see `langchain_archroute.reading.read`.
     """
 
     name = "ArchRouter.decide"
 
-    def __init__(self, router: Router, *, on_error: OnError = "default", extract: Extract | None = None) -> None:
+    def __init__(
+        self, router: Router | Callable[[], Router], *, on_error: OnError = "default", extract: Extract | None = None
+    ) -> None:
         if on_error not in ("default", "raise"):
             raise SettingError(f"on_error={on_error!r}", hint='use "default" or "raise"')
-        self.router = router
+        self._router_of: Callable[[], Router] = (lambda: router) if isinstance(router, Router) else router
         self.on_error = on_error
         self.extract = extract
 
@@ -78,12 +81,25 @@ class Decider(PackedBatches[RoutedDecision]):
         model: str | Path | Engine | None = None,
         history: History = "all",
         min_confidence: float = 0.0,
+        min_margin: float = 0.0,
         on_error: OnError = "default",
         extract: Extract | None = None,
     ) -> Decider:
         """A decider from the arguments that all routers of this package share; see `Router`."""
-        router = Router(policies, model=model, history=history, min_confidence=min_confidence, on_error="raise")
+        router = Router(
+            policies,
+            model=model,
+            history=history,
+            min_confidence=min_confidence,
+            min_margin=min_margin,
+            on_error="raise",
+        )
         return cls(router, on_error=on_error, extract=extract)
+
+    @property
+    def router(self) -> Router:
+        """What decides."""
+        return self._router_of()
 
     @property
     def route_name(self) -> Runnable[Any, str]:
@@ -91,32 +107,57 @@ class Decider(PackedBatches[RoutedDecision]):
         return (self | RunnableLambda(attrgetter("route"), name="route")).with_config(run_name="ArchRouter.route_name")
 
     def run(
-        self, input: Any, config: RunnableConfig | None = None, outcome: Outcome | None = None, **kwargs: Any
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        outcome: Outcome | None = None,
+        reading: Reading | Exception | None = None,
+        **kwargs: Any,
     ) -> RoutedDecision:
-        """Decide on one input, or trace what has been decided.
+        """Decide on one input, or trace what has been decided; the input may have been read already.
 
         Raises:
             ArchRouteError: Routing failed, and `on_error` is `"raise"`.
         """
-        return self._call_with_config(self._decide, input, self._traced(config), run_type="llm", outcome=outcome)
+        return self._call_with_config(
+            self._decide, input, self._traced(config), run_type="llm", outcome=outcome, reading=reading
+        )
 
     async def arun(
-        self, input: Any, config: RunnableConfig | None = None, outcome: Outcome | None = None, **kwargs: Any
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        outcome: Outcome | None = None,
+        reading: Reading | Exception | None = None,
+        **kwargs: Any,
     ) -> RoutedDecision:
         """`run`, without blocking the event loop."""
         return await self._acall_with_config(
-            self._adecide, input, self._traced(config), run_type="llm", outcome=outcome
+            self._adecide, input, self._traced(config), run_type="llm", outcome=outcome, reading=reading
         )
 
     def outcomes(self, inputs: Sequence[Any]) -> list[Outcome]:
         """Decide on several inputs in one packed call, without a trace; an input that fails fails alone."""
-        read = self._read(inputs)
-        return self._merged(read, self._route([item for item in read if isinstance(item, Conversation)]))
+        return self._outcomes([self.read(source) for source in inputs])
 
     async def aoutcomes(self, inputs: Sequence[Any]) -> list[Outcome]:
         """`outcomes`, without blocking the event loop."""
-        read = self._read(inputs)
-        readable = [item for item in read if isinstance(item, Conversation)]
+        return await self._aoutcomes([self.read(source) for source in inputs])
+
+    def read(self, source: Any) -> Reading | Exception:
+        """What is in an input, or why it can't be decided on."""
+        try:
+            reading = read(source, self.extract)
+            reading.conversation.window(self.router.history)  # here, so that one without a user turn fails alone
+        except Exception as error:  # a user's extract may raise anything
+            return error
+        return reading
+
+    def _outcomes(self, read: Sequence[Reading | Exception]) -> list[Outcome]:
+        return self._merged(read, self._route([item.conversation for item in read if isinstance(item, Reading)]))
+
+    async def _aoutcomes(self, read: Sequence[Reading | Exception]) -> list[Outcome]:
+        readable = [item.conversation for item in read if isinstance(item, Reading)]
         if len(readable) != 1:
             return self._merged(read, await asyncio.to_thread(self._route, readable))
         try:  # one alone is joined by the router with those of other calls
@@ -134,18 +175,30 @@ class Decider(PackedBatches[RoutedDecision]):
             return [outcome for conversation in conversations for outcome in self._route([conversation])]
 
     def _decide(
-        self, input: Any, run_manager: CallbackManagerForChainRun, *, outcome: Outcome | None = None
+        self,
+        input: Any,
+        run_manager: CallbackManagerForChainRun,
+        *,
+        outcome: Outcome | None = None,
+        reading: Reading | Exception | None = None,
     ) -> RoutedDecision:
-        outcome = self.outcomes([input])[0] if outcome is None else outcome
+        if outcome is None:
+            outcome = self._outcomes([self.read(input) if reading is None else reading])[0]
         if isinstance(outcome, Exception):
             raise outcome
         run_manager.get_child().on_custom_event(EVENT, outcome.as_dict(), run_id=run_manager.run_id)
         return RoutedDecision.model_construct(**dict(outcome))
 
     async def _adecide(
-        self, input: Any, run_manager: AsyncCallbackManagerForChainRun, *, outcome: Outcome | None = None
+        self,
+        input: Any,
+        run_manager: AsyncCallbackManagerForChainRun,
+        *,
+        outcome: Outcome | None = None,
+        reading: Reading | Exception | None = None,
     ) -> RoutedDecision:
-        outcome = (await self.aoutcomes([input]))[0] if outcome is None else outcome
+        if outcome is None:
+            outcome = (await self._aoutcomes([self.read(input) if reading is None else reading]))[0]
         if isinstance(outcome, Exception):
             raise outcome
         await run_manager.get_child().on_custom_event(EVENT, outcome.as_dict(), run_id=run_manager.run_id)
@@ -157,18 +210,7 @@ class Decider(PackedBatches[RoutedDecision]):
         config["metadata"] = {**(config.get("metadata") or {}), **seen}
         return config
 
-    def _read(self, inputs: Sequence[Any]) -> list[Conversation | Exception]:
-        read: list[Conversation | Exception] = []
-        for source in inputs:
-            try:
-                conversation = read_conversation(source, self.extract)
-                conversation.window(self.router.history)  # here, so that a conversation without a user turn fails alone
-                read.append(conversation)
-            except Exception as error:  # a user's extract may raise anything
-                read.append(error)
-        return read
-
-    def _merged(self, read: Sequence[Conversation | Exception], decided: Sequence[Outcome]) -> list[Outcome]:
+    def _merged(self, read: Sequence[Reading | Exception], decided: Sequence[Outcome]) -> list[Outcome]:
         """One outcome an input, failures turned into decisions if that is what `on_error` wants."""
         left = iter(decided)
         merged: list[Outcome] = [item if isinstance(item, Exception) else next(left) for item in read]

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archroute.errors import PolicyError
-from archroute.policy import Domain, Policy, PolicySet
+from archroute.dispatch import bind
+from archroute.errors import SettingError
+from archroute.policy import PolicySet
+from archroute.reload import Reloaded
 from langchain_archroute.optional import load
-from langchain_archroute.route import AnyRunnable, Route, as_runnable
+from langchain_archroute.route import Route, RouteTable, as_runnable
 
 Targets = Mapping[str, Any]
 """Model names, or names of routes, with the Runnables that stand for them."""
@@ -17,7 +19,7 @@ Targets = Mapping[str, Any]
 
 def read_routes(
     source: str | Path | PolicySet, targets: Targets | None = None, default: Any = None
-) -> tuple[list[Route], AnyRunnable]:
+) -> tuple[list[Route], Any]:
     """The routes and the default of a policy file or a Plano configuration.
 
     A name of a model is looked up in `targets`; one that isn't there is made by LangChain's `init_chat_model`, from
@@ -34,33 +36,50 @@ def read_routes(
         MissingPackageError: A model is to be made, and `langchain` isn't installed.
     """
     policies = source if isinstance(source, PolicySet) else PolicySet.from_yaml(source)
-    targets = targets or {}
-    routes = [_route(policy, policies, targets) for policy in policies.policies]
-    if default is None and policies.default is None:
-        raise PolicyError("no default is given", hint="write `default: provider:model` in the file, or pass default=")
-    return routes, as_runnable(_model(policies.default or "", targets) if default is None else default, "the default")
+    return _bound(policies, targets or {}, default, {})
 
 
-def _route(policy: Policy | Domain, policies: PolicySet, targets: Targets) -> Route:
-    actions = policy.actions if isinstance(policy, Domain) else ()
-    named = targets.get(policy.name)
-    models = [named] if named is not None else [_model(name, targets) for name in policies.models.get(policy.name, ())]
-    if not models:
-        raise PolicyError(
-            f"policy {policy.name!r} has no model", hint="write `model: provider:name` below it, or pass it in targets="
-        )
-    return Route(
-        policy.name,
-        policy.description,
-        target=models[0],
-        fallbacks=models[1:],
-        actions=[_route(action, policies, targets) for action in actions],
-    )
+def loaded(
+    source: str | Path | PolicySet, targets: Targets | None, default: Any, *, reload: bool, own: Any = None
+) -> dict[str, Any]:
+    """The arguments of a router that is read from a file.
+
+    Args:
+        source: The file; if it is to be read anew when it changes, its path.
+        targets: As `read_routes`.
+        default: As `read_routes`.
+        reload: Whether the file is read anew when it changes.
+        own: The default where neither `default` nor the file names one.
+
+    Raises:
+        SettingError: `source` is no path, and is to be read anew; else as `read_routes`.
+    """
+    made: dict[str, Any] = {}  # a model that stays in the file stays the same object
+
+    def table(policies: PolicySet) -> RouteTable:
+        fallen = own if default is None and policies.default is None else default
+        return RouteTable(*_bound(policies, targets or {}, fallen, made))
+
+    if not reload:
+        read = table(source if isinstance(source, PolicySet) else PolicySet.from_yaml(source))
+        return {"routes": read.routes, "default": read.default}
+    if isinstance(source, PolicySet) or "\n" in str(source):
+        raise SettingError("only a file can be read anew", hint="give its path, or leave reload out")
+    tables = Reloaded(source, table)
+    read = tables.current()
+    return {"routes": read.routes, "default": read.default, "tables": tables}
 
 
-def _model(name: str, targets: Targets) -> Any:
-    if name in targets:
-        return targets[name]
+def _bound(policies: PolicySet, targets: Targets, default: Any, made: dict[str, Any]) -> tuple[list[Route], Any]:
+    def object_of(name: str, wanted_by: str) -> Any:
+        if name not in made:
+            made[name] = as_runnable(targets[name] if name in targets else _made(name), wanted_by)
+        return made[name]
+
+    return bind(policies, object_of, targets=targets, default=default, route=Route)
+
+
+def _made(name: str) -> Any:
     make = load("langchain.chat_models", "init_chat_model", "langchain", 'pip install "archroute[agents]"')
     return make(_langchain_name(name))
 

@@ -4,33 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, cast
+from typing import Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
     AgentState,
+    ExtendedModelResponse,
     ModelCallResult,
     ModelRequest,
     ModelResponse,
     OmitFromSchema,
 )
 from langchain_core.messages import HumanMessage
-from langchain_core.runnables import RunnablePassthrough
+from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
-from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
+from langgraph.types import Command
 
 from archroute.conversation import History
+from archroute.decision import Decision
+from archroute.dispatch import Dispatch
 from archroute.engines.base import Engine
-from archroute.errors import SettingError
-from archroute.policy import OTHER
+from archroute.errors import ConversationError, SettingError
+from archroute.models import load_engine
 from archroute.router import OnError
 from langchain_archroute.attempts import Attempts
+from langchain_archroute.controls import Controls
 from langchain_archroute.decider import Decider
 from langchain_archroute.route import Route, RouteTable
 from langchain_archroute.serving import METADATA_KEY, marked
+from langchain_archroute.sessions import Session, session_of
+from langchain_archroute.step import OWN_MODEL, Step
+from langchain_archroute.tables import Fixed, Mapped, Tables
+from langchain_archroute.versions import Versions
 
-_OWN_MODEL: Any = RunnablePassthrough(name="the agent's own model")
+_UNDECIDED = ConversationError("nothing was decided on this turn")
 
 
 class RoutedState(AgentState[Any]):
@@ -39,15 +47,16 @@ class RoutedState(AgentState[Any]):
     archroute: NotRequired[Annotated[dict[str, Any], OmitFromSchema(input=True, output=False)]]
 
 
-class ArchRouterMiddleware(AgentMiddleware[RoutedState, Any, Any]):
+class ArchRouterMiddleware(Controls, AgentMiddleware[RoutedState, Any, Any]):
     """Lets the model bound to the fitting policy answer in an agent.
 
     Decides on the whole conversation, once a user turn: the same model goes through the tool loop. Because the model is changed
     before tools and schemas are bound, they are bound to the model that answers. The decision stands in the agent's state under
     `archroute`, with the id of the user's message as `turn`.
 
-    Middleware that replaces the model because an attempt failed, such as `ModelFallbackMiddleware`, is let through, and retries
-    are routed as the first attempt was.
+    When a model fails or takes too long, its route's next one is asked, then the default; the state's decision has the attempts. The
+    model that began a loop over tools goes on with it. Middleware that replaces the model because all of them failed, such as
+    `ModelFallbackMiddleware`, is let through, and retries are routed as the first attempt was.
 
     Example:
         >>> from langchain.agents import create_agent
@@ -71,6 +80,11 @@ class ArchRouterMiddleware(AgentMiddleware[RoutedState, Any, Any]):
         history: How much of the conversation is read: `"all"`, `"last_user"`, or the last n user turns.
         on_error: `"default"`: a failure while routing sends the turn to the default; `"raise"`: it is raised.
         min_confidence: A policy is chosen only from this probability on, from 0 to 1.
+        min_margin: A policy is chosen only if its probability is so far ahead of the next, from 0 to 1.
+        dispatch: Remembers sessions, circuits and statistics of turns; see `archroute.dispatch.Dispatch`. None: a new one.
+        session: Tells the session of a call from the agent's state and config. None: the config's or the metadata's `thread_id` or
+            `session_id`, else what `archroute.dispatch.session` says.
+        tables: Where the routes come from anew; `from_yaml(path, reload=True)` gives it.
         every_step: Whether to decide anew before every call of a model, for agents that want another one after a tool's answer.
 
     Raises:
@@ -80,6 +94,7 @@ class ArchRouterMiddleware(AgentMiddleware[RoutedState, Any, Any]):
     """
 
     state_schema = RoutedState
+    _own_default = OWN_MODEL
 
     def __init__(
         self,
@@ -90,63 +105,89 @@ class ArchRouterMiddleware(AgentMiddleware[RoutedState, Any, Any]):
         history: History = "all",
         on_error: OnError = "default",
         min_confidence: float = 0.0,
+        min_margin: float = 0.0,
+        dispatch: Dispatch | None = None,
+        session: Session | None = None,
+        tables: Tables | None = None,
         every_step: bool = False,
     ) -> None:
         super().__init__()
-        self._table = RouteTable(routes, _OWN_MODEL if default is None else default)
-        self._table.mapped(_checked)
-        self._decider = Decider.of(
-            self._table.policies, model=model, history=history, on_error=on_error, min_confidence=min_confidence
-        )
+        given = Fixed(RouteTable(routes, OWN_MODEL if default is None else default)) if tables is None else tables
+        engine = load_engine(model)  # once, for all versions of the routes
+
+        def decider_of(table: RouteTable) -> Decider:
+            return Decider.of(
+                table.policies,
+                model=engine,
+                history=history,
+                on_error=on_error,
+                min_confidence=min_confidence,
+                min_margin=min_margin,
+            )
+
+        self._versions = Versions(Mapped(given, _checked), decider_of)
+        self._dispatch = Dispatch() if dispatch is None else dispatch
+        self._session = session
         self._seen = Attempts()
         self.every_step = every_step
-        brought = [tool for route in self._table.bound.values() for tool in route.tools or ()]
+        brought = [tool for route in self._versions.current().table.bound.values() for tool in route.tools or ()]
         self.tools = list({tool.name: tool for tool in brought if isinstance(tool, BaseTool)}.values())
 
     @property
     def decider(self) -> Decider:
         """The decision alone, as a Runnable of its own; see `Decider`."""
-        return self._decider
+        return self._versions.current().decider
 
     def before_model(self, state: RoutedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Decide, if the user's turn is new, and keep the decision in the state."""
         turn = self._undecided(state)
-        return None if turn is None else _kept(turn, self._decider.invoke(state["messages"]).as_dict())
+        return None if turn is None else _kept(turn, self.decider.invoke(state["messages"]))
 
     async def abefore_model(self, state: RoutedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """`before_model`, without blocking the event loop."""
         turn = self._undecided(state)
-        return None if turn is None else _kept(turn, (await self._decider.ainvoke(state["messages"])).as_dict())
+        return None if turn is None else _kept(turn, await self.decider.ainvoke(state["messages"]))
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelCallResult[Any]:
-        """Call the route's model, then its fallbacks."""
-        *attempts, last = self._attempts(request)
-        with marked(_decided(request.state)):
-            for attempt in attempts:
-                try:
-                    return handler(attempt)
-                except GraphBubbleUp:  # LangGraph's own signals, interrupts among them, are no failures
-                    raise
-                except Exception:  # noqa: S112 - as RunnableWithFallbacks: only the last error is told
-                    continue
-            return handler(last)
+        """Call the route's model and, should it fail, the next one."""
+        step = self._step(request)
+        if step.replaced:
+            with marked(step.decision):
+                return handler(step.dressed(step.decision.route))
+        turn = self._dispatch.begin(step.table, step.turn_request, step.decided)
+
+        def ask(model: Any) -> ModelResponse[Any]:
+            with marked(turn.decision, step.name(model), turn):
+                return handler(step.asking(model, turn.decision.route))
+
+        return _noted(turn.run(ask, step.shadow(turn.decision.route)), request.state, turn.decision)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelCallResult[Any]:
         """`wrap_model_call`, asynchronously."""
-        *attempts, last = self._attempts(request)
-        with marked(_decided(request.state)):
-            for attempt in attempts:
-                try:
-                    return await handler(attempt)
-                except GraphBubbleUp:
-                    raise
-                except Exception:  # noqa: S112
-                    continue
-            return await handler(last)
+        step = self._step(request)
+        if step.replaced:
+            with marked(step.decision):
+                return await handler(step.dressed(step.decision.route))
+        turn = await self._dispatch.abegin(step.table, step.turn_request, step.adecided)
+
+        async def ask(model: Any) -> ModelResponse[Any]:
+            with marked(turn.decision, step.name(model), turn):
+                return await handler(step.asking(model, turn.decision.route))
+
+        return _noted(await turn.arun(ask, step.ashadow(turn.decision.route)), request.state, turn.decision)
+
+    def _step(self, request: ModelRequest[Any]) -> Step:
+        table, decider = self._versions.current()
+        session = session_of(self._session, request.state, ensure_config())
+        kept = _decided(request.state)
+        decision = Decision.model_validate(kept) if kept else decider.router.failed(_UNDECIDED)
+        brought = frozenset(tool.name for tool in self.tools)
+        replaced = self._seen.is_replacement(request)
+        return Step(table, decider, request, decision, session, brought, replaced=replaced, fresh=self.every_step)
 
     def _undecided(self, state: RoutedState) -> str | None:
         """The turn to decide on, or None if that has been done."""
@@ -154,33 +195,9 @@ class ArchRouterMiddleware(AgentMiddleware[RoutedState, Any, Any]):
         decided = _decided(state).get("turn")
         return turn if self.every_step or turn != decided else None
 
-    def _attempts(self, request: ModelRequest[Any]) -> list[ModelRequest[Any]]:
-        """The request for each model that is to be tried, in order."""
-        replaced = self._seen.is_replacement(request)
-        route = self._table.bound.get(_decided(request.state).get("route", OTHER))
-        request = self._dressed(request, route)
-        models = [self._table.default] if route is None else [route.target, *route.fallbacks]
-        if replaced or models[0] is _OWN_MODEL:
-            return [request]
-        return [request.override(model=cast(Any, model)) for model in models]  # whatever binds tools will do
-
-    def _dressed(self, request: ModelRequest[Any], route: Route | None) -> ModelRequest[Any]:
-        """The request with the route's own prompt and tools."""
-        if route is not None and route.prompt is not None:
-            request = request.override(system_message=route.prompt)
-        if not request.tools:
-            return request
-        if route is not None and route.tools is not None:
-            seen = {tool if isinstance(tool, str) else _name(tool) for tool in route.tools}
-            tools = [tool for tool in request.tools if _name(tool) in seen]
-        else:
-            brought = {tool.name for tool in self.tools}
-            tools = [tool for tool in request.tools if _name(tool) not in brought]
-        return request if len(tools) == len(request.tools) else request.override(tools=tools)
-
 
 def _checked(target: Any, place: str) -> Any:
-    if target is not _OWN_MODEL and not hasattr(target, "bind_tools"):
+    if target is not OWN_MODEL and not hasattr(target, "bind_tools"):
         raise SettingError(
             f"an agent can't use {place}, a {type(target).__name__}", hint="bind a chat model: the agent gives it tools"
         )
@@ -200,12 +217,11 @@ def _decided(state: Any) -> dict[str, Any]:
     return state.get(METADATA_KEY) or {}
 
 
-def _kept(turn: str, decision: dict[str, Any]) -> dict[str, Any]:
-    return {METADATA_KEY: {"turn": turn, **decision}}
+def _kept(turn: str, decision: Decision) -> dict[str, Any]:
+    return {METADATA_KEY: {"turn": turn, **decision.as_dict()}}
 
 
-def _name(tool: Any) -> str:
-    """A tool's name; a provider's own tool, which is a dict, may have only a type."""
-    if isinstance(tool, dict):
-        return str(tool.get("name") or tool.get("type"))
-    return str(getattr(tool, "name", None) or getattr(tool, "__name__", tool))
+def _noted(answer: Any, state: Any, decision: Decision) -> ModelCallResult[Any]:
+    """The answer, with the attempts that led to it for the state."""
+    command: Command[Any] = Command(update=_kept(_decided(state).get("turn", "none"), decision))
+    return ExtendedModelResponse(answer, command)

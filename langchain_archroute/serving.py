@@ -1,17 +1,19 @@
-"""Calling the chosen target: its place in the trace, and the decision on its answer."""
+"""Calling the targets: their place in the trace, and the decision on the answer."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
-from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, BaseCallbackManager, CallbackManagerForChainRun
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import ensure_config, merge_configs, patch_config, var_child_runnable_config
+from langchain_core.runnables.config import ensure_config, patch_config, var_child_runnable_config
 
 from archroute.decision import Decision
+from archroute.dispatch import Turn
+from langchain_archroute.hearing import watched
 
 _Chunk = TypeVar("_Chunk")
 
@@ -19,15 +21,39 @@ METADATA_KEY = "archroute"
 """Where in an answer's `response_metadata` the decision stands, as `Decision.as_dict()`."""
 
 
-def target_config(
+def attempt_config(
     config: RunnableConfig,
     run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
-    decision: Decision,
+    turn: Turn[Any],
+    target: str,
 ) -> RunnableConfig:
-    """The config the target runs with: a child of the router's run, tagged and marked with the route."""
-    child = patch_config(config, callbacks=run_manager.get_child(f"route:{decision.route}"))
+    """The config one target runs with: a child of the router's run, tagged and marked with the route."""
+    decision = turn.decision
+    child = patch_config(config, callbacks=watched(run_manager.get_child(f"route:{decision.route}"), turn))
+    # Not by merge_configs, which takes in the context's callbacks too, and loses their order.
+    child["metadata"] = {**(child.get("metadata") or {}), **_marks(decision, target)}
+    return child
+
+
+@contextmanager
+def marked(decision: Decision, target: str | None = None, turn: Turn[Any] | None = None) -> Iterator[None]:
+    """Marks the runs that start inside, without a config of their own, with the route, as `attempt_config` does."""
+    config = ensure_config()
+    config["metadata"] = {**(config.get("metadata") or {}), **_marks(decision, target)}
+    config["tags"] = [*(config.get("tags") or []), f"route:{decision.route}"]
+    callbacks = config.get("callbacks")
+    if turn is not None and isinstance(callbacks, BaseCallbackManager):
+        config["callbacks"] = watched(callbacks, turn)  # a copy already
+    token = var_child_runnable_config.set(config)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+def _marks(decision: Decision, target: str | None) -> dict[str, Any]:
     marks = {"archroute_route": decision.route, "archroute_reason": decision.reason}
-    return merge_configs(child, {"metadata": marks})
+    return marks if target is None else {**marks, "archroute_target": target}
 
 
 def stamped(answer: Any, decision: Decision) -> Any:
@@ -41,12 +67,6 @@ def stamped(answer: Any, decision: Decision) -> Any:
     return answer.model_copy(update={"response_metadata": metadata})
 
 
-def stamped_stream(chunks: Iterator[Any], decision: Decision) -> Iterator[Any]:
-    """`chunks` with the decision on the first alone: strings that stand on several are joined when chunks are added up."""
-    for number, chunk in enumerate(chunks):
-        yield chunk if number else stamped(chunk, decision)
-
-
 @asynccontextmanager
 async def ended(chunks: AsyncIterator[_Chunk]) -> AsyncIterator[AsyncIterator[_Chunk]]:
     """Ends `chunks` when the block is left, so that whoever leaves our stream ends the provider's at once, not at some later time."""
@@ -56,15 +76,6 @@ async def ended(chunks: AsyncIterator[_Chunk]) -> AsyncIterator[AsyncIterator[_C
         close = getattr(chunks, "aclose", None)  # iterators that are no generators have none
         if close is not None:
             await close()
-
-
-async def astamped_stream(chunks: AsyncIterator[Any], decision: Decision) -> AsyncIterator[Any]:
-    """`stamped_stream` for an asynchronous target."""
-    first = True
-    async with ended(chunks):
-        async for chunk in chunks:
-            yield stamped(chunk, decision) if first else chunk
-            first = False
 
 
 def joined(chunks: Iterator[Any]) -> Any:
@@ -85,18 +96,3 @@ def _added(whole: Any, chunk: Any) -> Any:
         return whole + chunk
     except TypeError:
         return chunk
-
-
-@contextmanager
-def marked(decision: Mapping[str, Any] | None) -> Iterator[None]:
-    """Marks the runs that start inside, without a config of their own, with the route, as `target_config` does."""
-    if not decision:
-        yield
-        return
-    marks = {"archroute_route": decision["route"], "archroute_reason": decision["reason"]}
-    marked = RunnableConfig(metadata=marks, tags=[f"route:{decision['route']}"])
-    token = var_child_runnable_config.set(merge_configs(ensure_config(), marked))
-    try:
-        yield
-    finally:
-        var_child_runnable_config.reset(token)

@@ -1,4 +1,4 @@
-"""Chat and completion: each call goes to the chosen target's own method."""
+"""Chat and completion: each call goes to the target's own method."""
 
 from __future__ import annotations
 
@@ -15,58 +15,68 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
 )
 
-from llamaindex_archroute.routing import RoutingLLM
-from llamaindex_archroute.served import Served
-
-PINNED = "archroute_served"
-"""Keyword of a chat call that was routed while its tools were prepared: they are in the form of that target's provider."""
+from llamaindex_archroute.reading import Call
+from llamaindex_archroute.routing import PINNED, RoutingLLM
+from llamaindex_archroute.serving import aanswer, answer, astream, stream
 
 
 class ChatMethods(RoutingLLM):
     """The eight methods of every LLM. Their events are the targets': a callback here would double them."""
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """The chosen target's answer; the decision is in its `additional_kwargs["archroute"]`."""
-        served = _pinned(kwargs) or self._serve(lambda: messages)
-        return served.noted(served.target.chat(messages, **kwargs))
+        """The target's answer; the decision is in its `additional_kwargs["archroute"]`."""
+        messages = list(messages)  # a shadow may still read them when the caller has changed its own
+        return answer(
+            self._begin(Call(lambda: messages), kwargs.pop(PINNED, None)), lambda llm: llm.chat(messages, **kwargs)
+        )
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat`, asynchronous."""
-        served = _pinned(kwargs) or await self._aserve(lambda: messages)
-        return served.noted(await served.target.achat(messages, **kwargs))
+        messages = list(messages)
+        return await aanswer(
+            await self._abegin(Call(lambda: messages), kwargs.pop(PINNED, None)),
+            lambda llm: llm.achat(messages, **kwargs),
+        )
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """`chat`, streamed; every chunk has the decision."""
-        served = _pinned(kwargs) or self._serve(lambda: messages)
-        return served.stream(served.target.stream_chat(messages, **kwargs))
+        messages = list(messages)
+        return stream(
+            self._begin(Call(lambda: messages), kwargs.pop(PINNED, None)),
+            lambda llm: llm.stream_chat(messages, **kwargs),
+        )
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """`stream_chat`, asynchronous."""
-        served = _pinned(kwargs) or await self._aserve(lambda: messages)
-        return served.astream(await served.target.astream_chat(messages, **kwargs))
+        messages = list(messages)
+        return await astream(
+            await self._abegin(Call(lambda: messages), kwargs.pop(PINNED, None)),
+            lambda llm: llm.astream_chat(messages, **kwargs),
+        )
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """The chosen target's completion; the prompt is read as one user message."""
-        served = self._serve(lambda: [ChatMessage(prompt)])
-        return served.noted(served.target.complete(prompt, formatted=formatted, **kwargs))
+        """The target's completion; the prompt is read as one user message."""
+        return answer(self._begin(_prompt(prompt)), lambda llm: llm.complete(prompt, formatted=formatted, **kwargs))
 
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """`complete`, asynchronous."""
-        served = await self._aserve(lambda: [ChatMessage(prompt)])
-        return served.noted(await served.target.acomplete(prompt, formatted=formatted, **kwargs))
+        return await aanswer(
+            await self._abegin(_prompt(prompt)), lambda llm: llm.acomplete(prompt, formatted=formatted, **kwargs)
+        )
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """`complete`, streamed."""
-        served = self._serve(lambda: [ChatMessage(prompt)])
-        return served.stream(served.target.stream_complete(prompt, formatted=formatted, **kwargs))
+        return stream(
+            self._begin(_prompt(prompt)), lambda llm: llm.stream_complete(prompt, formatted=formatted, **kwargs)
+        )
 
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """`stream_complete`, asynchronous."""
-        served = await self._aserve(lambda: [ChatMessage(prompt)])
-        return served.astream(await served.target.astream_complete(prompt, formatted=formatted, **kwargs))
+        return await astream(
+            await self._abegin(_prompt(prompt)),
+            lambda llm: llm.astream_complete(prompt, formatted=formatted, **kwargs),
+        )
 
 
-def _pinned(kwargs: dict[str, Any]) -> Served | None:
-    """The target that the call is bound to; its keyword is for us, not for the target."""
-    served = kwargs.pop(PINNED, None)
-    return served if isinstance(served, Served) else None
+def _prompt(prompt: str) -> Call:
+    return Call(lambda: [ChatMessage(prompt)])

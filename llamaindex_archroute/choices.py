@@ -81,7 +81,8 @@ class ChoiceSet:
             if name not in indices and (default_is_choice or index_of[name] != default_index):
                 chosen.append(Policy(name, own[name]))
                 indices[name] = index_of[name]
-        return cls(PolicySet(chosen), indices, default_index)
+        serving = policies.serving if policies else None  # a route's own min_confidence is in it
+        return cls(PolicySet(chosen, serving=serving), indices, default_index)
 
 
 def unique_names(names: Sequence[str | None]) -> list[str]:

@@ -1,33 +1,38 @@
-"""One decision: ask the router, tell the instrumentation, and let no failure lose the turn."""
+"""One decision: ask the router, and let no failure lose the turn."""
 
 from __future__ import annotations
 
 import logging
 
 from archroute import Conversation, Decision, Router
-from llamaindex_archroute.events import emit
 
 logger = logging.getLogger("archroute")
 
 
-def decide(router: Router, conversation: Conversation) -> Decision:
+Readable = Conversation | Exception | Decision
+"""What a router reads, why that can't be read, or what was decided on it already."""
+
+
+def decide(router: Router, read: Readable) -> Decision:
     """The router's decision; a failure is a decision for the default, or raised, as `router.on_error` says."""
+    if isinstance(read, Decision):
+        return read
+    if isinstance(read, Exception):
+        return failed(router, read)
     try:
-        decision = router.route(conversation)
+        return router.route(read)
     except Exception as error:
         return failed(router, error)
-    emit(decision)
-    return decision
 
 
-async def adecide(router: Router, conversation: Conversation) -> Decision:
+async def adecide(router: Router, read: Readable) -> Decision:
     """`decide`, without blocking the event loop."""
+    if not isinstance(read, Conversation):
+        return decide(router, read)
     try:
-        decision = await router.aroute(conversation)
+        return await router.aroute(read)
     except Exception as error:
         return failed(router, error)
-    emit(decision)
-    return decision
 
 
 def failed(router: Router, error: Exception) -> Decision:
@@ -35,6 +40,4 @@ def failed(router: Router, error: Exception) -> Decision:
     if router.on_error == "raise":
         raise error
     logger.warning("routing failed, the turn goes to the default: %s", error, exc_info=error)
-    decision = router.failed(error)
-    emit(decision)
-    return decision
+    return router.failed(error)

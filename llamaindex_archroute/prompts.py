@@ -1,14 +1,17 @@
-"""Prediction from prompts, plain and structured: the chosen target renders the prompt and parses its answer itself."""
+"""Prediction from prompts, plain and structured: the target renders the prompt and parses its answer itself."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.llms.llm import LLM
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.types import Model, TokenAsyncGen, TokenGen
 
+from llamaindex_archroute.reading import Call
+from llamaindex_archroute.serving import aanswer, answer, astream, stream
 from llamaindex_archroute.tools import ToolMethods
 
 if TYPE_CHECKING:
@@ -23,22 +26,22 @@ class PromptMethods(ToolMethods):
     """The methods that take a prompt template."""
 
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        """The chosen target's answer. A prompt with a `query_str` is routed by that alone."""
-        return self._serve(self._reader(prompt, prompt_args)).target.predict(prompt, **prompt_args)
+        """The target's answer. A prompt with a `query_str` is routed by that alone."""
+        return answer(self._begin(self._call(prompt, prompt_args)), lambda llm: llm.predict(prompt, **prompt_args))
 
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """`predict`, asynchronous."""
-        served = await self._aserve(self._reader(prompt, prompt_args))
-        return await served.target.apredict(prompt, **prompt_args)
+        turn = await self._abegin(self._call(prompt, prompt_args))
+        return await aanswer(turn, lambda llm: llm.apredict(prompt, **prompt_args))
 
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """`predict`, streamed."""
-        return self._serve(self._reader(prompt, prompt_args)).target.stream(prompt, **prompt_args)
+        return stream(self._begin(self._call(prompt, prompt_args)), lambda llm: llm.stream(prompt, **prompt_args))
 
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """`stream`, asynchronous."""
-        served = await self._aserve(self._reader(prompt, prompt_args))
-        return await served.target.astream(prompt, **prompt_args)
+        turn = await self._abegin(self._call(prompt, prompt_args))
+        return await astream(turn, lambda llm: llm.astream(prompt, **prompt_args))
 
     def structured_predict(
         self,
@@ -47,10 +50,13 @@ class PromptMethods(ToolMethods):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """The chosen target's answer as an `output_cls`, by the target's own method: native where it has one."""
-        served = self._serve(self._reader(prompt, prompt_args))
-        result: Model = served.target.structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-        return result
+        """The target's answer as an `output_cls`, by the target's own method: native where it has one."""
+
+        def ask(llm: LLM) -> Model:
+            result: Model = llm.structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return result
+
+        return answer(self._begin(self._call(prompt, prompt_args)), ask)
 
     async def astructured_predict(
         self,
@@ -60,9 +66,12 @@ class PromptMethods(ToolMethods):
         **prompt_args: Any,
     ) -> Model:
         """`structured_predict`, asynchronous."""
-        served = await self._aserve(self._reader(prompt, prompt_args))
-        result: Model = await served.target.astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-        return result
+
+        async def ask(llm: LLM) -> Model:
+            result: Model = await llm.astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return result
+
+        return await aanswer(await self._abegin(self._call(prompt, prompt_args)), ask)
 
     def stream_structured_predict(
         self,
@@ -72,8 +81,11 @@ class PromptMethods(ToolMethods):
         **prompt_args: Any,
     ) -> Generator[Model | FlexibleModel]:
         """`structured_predict`, streamed: ever fuller objects."""
-        served = self._serve(self._reader(prompt, prompt_args))
-        return served.target.stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+
+        def ask(llm: LLM) -> Generator[Model | FlexibleModel]:
+            return llm.stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+
+        return stream(self._begin(self._call(prompt, prompt_args)), ask)
 
     async def astream_structured_predict(
         self,
@@ -83,12 +95,16 @@ class PromptMethods(ToolMethods):
         **prompt_args: Any,
     ) -> AsyncGenerator[Model | FlexibleModel]:
         """`stream_structured_predict`, asynchronous."""
-        served = await self._aserve(self._reader(prompt, prompt_args))
-        return await served.target.astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
 
-    def _reader(self, prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> Callable[[], list[ChatMessage]]:
-        def read() -> list[ChatMessage]:
-            question = (prompt.kwargs | prompt_args).get(_QUESTION)
-            return [ChatMessage(question)] if isinstance(question, str) else prompt.format_messages(self, **prompt_args)
+        async def ask(llm: LLM) -> AsyncGenerator[Model | FlexibleModel]:
+            return await llm.astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
 
-        return read
+        return await astream(await self._abegin(self._call(prompt, prompt_args)), ask)
+
+    def _call(self, prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> Call:
+        given = prompt.kwargs | prompt_args
+        question = given.get(_QUESTION)
+        if not isinstance(question, str):
+            return Call(lambda: prompt.format_messages(self, **prompt_args))
+        beside = sum(len(value) for name, value in given.items() if isinstance(value, str) and name != _QUESTION)
+        return Call(lambda: [ChatMessage(question)], characters=beside)

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.prompts.mixin import PromptDictType
@@ -18,7 +19,8 @@ from archroute.engines.base import Engine
 from archroute.models import load_engine
 from archroute.router import OnError
 from llamaindex_archroute.choices import ChoiceSet
-from llamaindex_archroute.deciding import adecide, decide, failed
+from llamaindex_archroute.deciding import Readable, adecide, decide
+from llamaindex_archroute.events import emit
 from llamaindex_archroute.history import HistorySource, aread_history, read_history
 
 _CHOICE_SETS = 64  # sets of choices whose policies are kept
@@ -61,6 +63,7 @@ class ArchRouterSelector(BaseSelector):
         history: Where the turns before the query come from: a memory, a list, or a function that returns messages.
         window: How much of the conversation is read: `"all"`, `"last_user"`, or the last n user turns.
         min_confidence: A choice is taken only from this probability on; below, the default serves.
+        min_margin: A choice is taken only if its probability is so far ahead of the next.
         multi: Whether several choices may be selected: the one decided on, and all others from `multi_threshold` on.
         multi_threshold: The probability, from 0 to 1, from which on a further choice is selected.
         multi_limit: The most choices that are selected.
@@ -82,6 +85,7 @@ class ArchRouterSelector(BaseSelector):
         history: HistorySource | None = None,
         window: History = "all",
         min_confidence: float = 0.0,
+        min_margin: float = 0.0,
         multi: bool = False,
         multi_threshold: float = 0.2,
         multi_limit: int = 3,
@@ -101,7 +105,12 @@ class ArchRouterSelector(BaseSelector):
         self._policies = None if policies is None else PolicySet.of(policies)
         self._enrich, self._default_is_choice = enrich, default_is_choice
         self._engine = load_engine(model)
-        self._window, self._min_confidence, self._on_error = window, min_confidence, on_error
+        self._settings: dict[str, Any] = {
+            "min_confidence": min_confidence,
+            "min_margin": min_margin,
+            "history": window,
+            "on_error": on_error,
+        }
         # An argument that is wrong for a router is refused now, not at the first query.
         self._router(PolicySet([Policy("any", "Anything")]))
         self._sets: OrderedDict[tuple[tuple[str | None, str], ...], tuple[ChoiceSet, Router]] = OrderedDict()
@@ -109,19 +118,21 @@ class ArchRouterSelector(BaseSelector):
 
     def _select(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
         chosen_among, router = self._prepared(choices)
+        read: Readable
         try:
-            conversation = read_history(self.history, query.query_str)
+            read = read_history(self.history, query.query_str)
         except Exception as error:
-            return self._result(failed(router, error), chosen_among)
-        return self._result(decide(router, conversation), chosen_among)
+            read = error
+        return self._result(decide(router, read), chosen_among)
 
     async def _aselect(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
         chosen_among, router = self._prepared(choices)
+        read: Readable
         try:
-            conversation = await aread_history(self.history, query.query_str)
+            read = await aread_history(self.history, query.query_str)
         except Exception as error:
-            return self._result(failed(router, error), chosen_among)
-        return self._result(await adecide(router, conversation), chosen_among)
+            read = error
+        return self._result(await adecide(router, read), chosen_among)
 
     def _get_prompts(self) -> PromptDictType:
         return {}  # the router's prompt is part of the model: there is none to change
@@ -130,13 +141,7 @@ class ArchRouterSelector(BaseSelector):
         pass
 
     def _router(self, policies: PolicySet) -> Router:
-        return Router(
-            policies,
-            model=self._engine,
-            min_confidence=self._min_confidence,
-            history=self._window,
-            on_error=self._on_error,
-        )
+        return Router(policies, model=self._engine, **self._settings)
 
     def _prepared(self, choices: Sequence[ToolMetadata]) -> tuple[ChoiceSet, Router]:
         """The policies of `choices` and their router, made once for each set of choices."""
@@ -158,6 +163,7 @@ class ArchRouterSelector(BaseSelector):
         return found
 
     def _result(self, decision: Decision, choices: ChoiceSet) -> ArchRouterSelectorResult:
+        emit(decision)
         if decision.route not in choices.indices:
             selections = [SingleSelection(index=choices.default, reason=_why_default(decision))]
         else:
@@ -167,7 +173,7 @@ class ArchRouterSelector(BaseSelector):
                 if name in choices.indices:
                     likeliest.setdefault(choices.indices[name], name)
             selections = [
-                SingleSelection(index=index, reason=f"{name}: probability {decision.probabilities[name]:.2f}")
+                SingleSelection(index=index, reason=f"{name}: {_why(name, decision, choices.policies)}")
                 for index, name in list(likeliest.items())[: self.multi_limit]
             ]
         return ArchRouterSelectorResult(selections=selections, decision=decision)
@@ -182,11 +188,21 @@ class ArchRouterSelector(BaseSelector):
         return sorted(likely, key=lambda name: -decision.probabilities[name])
 
 
+def _why(name: str, decision: Decision, policies: PolicySet) -> str:
+    domain = policies.domain_of(name)
+    if name != decision.route or decision.reason != "domain" or domain is None:
+        return f"probability {decision.probabilities[name]:.2f}"
+    whole = sum(decision.probabilities[route.name] for route in (*domain.actions, domain.route))
+    return f"none of its actions is sure, all together have probability {whole:.2f}"
+
+
 def _why_default(decision: Decision) -> str:
     if decision.reason == "error":
         return f"the default, because routing failed: {decision.error}"
     if decision.reason == "low_confidence":
         return f"the default, because the likeliest choice has only probability {decision.confidence:.2f}"
+    if decision.reason == "low_margin":
+        return f"the default, because the likeliest choice is only {decision.margin:.2f} ahead of the next"
     if decision.reason == "other":
         return f"the default, because no choice fits: probability {decision.confidence:.2f}"
     return f"the default, because no choice is named {decision.route}"

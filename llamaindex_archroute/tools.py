@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ChatResponseAsyncGen, ChatResponseGen
 from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.llms.llm import LLM, ToolSelection
 from llama_index_instrumentation import get_dispatcher
 
 from archroute import SettingError
-from llamaindex_archroute.chat import PINNED, ChatMethods
-from llamaindex_archroute.served import read_note
+from archroute.dispatch import Turn
+from llamaindex_archroute.chat import ChatMethods
+from llamaindex_archroute.notes import read_note
+from llamaindex_archroute.reading import Call
+from llamaindex_archroute.routing import PINNED
+from llamaindex_archroute.serving import aanswer, answer, astream, stream
 
 if TYPE_CHECKING:
-    from llama_index.core.chat_engine.types import AgentChatResponse
     from llama_index.core.tools.types import BaseTool
 
 dispatcher = get_dispatcher(__name__)
@@ -24,7 +27,10 @@ ChatHistory = list[ChatMessage] | None
 
 
 class ToolMethods(ChatMethods):
-    """The methods of function-calling LLMs."""
+    """The methods of function-calling LLMs.
+
+    `predict_and_call` is LlamaIndex's own over these: the tools' effects are not a target's, and no failover repeats them.
+    """
 
     @dispatcher.span
     def chat_with_tools(
@@ -35,9 +41,9 @@ class ToolMethods(ChatMethods):
         *args: Any,
         **kwargs: Any,
     ) -> ChatResponse:
-        """The chosen target's answer or tool calls."""
-        served = self._serve(_reader(user_msg, chat_history))
-        return served.noted(served.with_tools.chat_with_tools(tools, user_msg, chat_history, *args, **kwargs))
+        """The target's answer or tool calls."""
+        turn, talk = self._begin(_call(user_msg, chat_history)), _Talk(tools, user_msg, chat_history)
+        return answer(turn, lambda llm: _able(llm, turn).chat_with_tools(*talk.copied(), *args, **kwargs))
 
     @dispatcher.span
     async def achat_with_tools(
@@ -49,8 +55,8 @@ class ToolMethods(ChatMethods):
         **kwargs: Any,
     ) -> ChatResponse:
         """`chat_with_tools`, asynchronous."""
-        served = await self._aserve(_reader(user_msg, chat_history))
-        return served.noted(await served.with_tools.achat_with_tools(tools, user_msg, chat_history, *args, **kwargs))
+        turn, talk = await self._abegin(_call(user_msg, chat_history)), _Talk(tools, user_msg, chat_history)
+        return await aanswer(turn, lambda llm: _able(llm, turn).achat_with_tools(*talk.copied(), *args, **kwargs))
 
     @dispatcher.span
     def stream_chat_with_tools(
@@ -62,8 +68,8 @@ class ToolMethods(ChatMethods):
         **kwargs: Any,
     ) -> ChatResponseGen:
         """`chat_with_tools`, streamed."""
-        served = self._serve(_reader(user_msg, chat_history))
-        return served.stream(served.with_tools.stream_chat_with_tools(tools, user_msg, chat_history, *args, **kwargs))
+        turn, talk = self._begin(_call(user_msg, chat_history)), _Talk(tools, user_msg, chat_history)
+        return stream(turn, lambda llm: _able(llm, turn).stream_chat_with_tools(*talk.copied(), *args, **kwargs))
 
     @dispatcher.span
     async def astream_chat_with_tools(
@@ -75,34 +81,10 @@ class ToolMethods(ChatMethods):
         **kwargs: Any,
     ) -> ChatResponseAsyncGen:
         """`stream_chat_with_tools`, asynchronous."""
-        served = await self._aserve(_reader(user_msg, chat_history))
-        return served.astream(
-            await served.with_tools.astream_chat_with_tools(tools, user_msg, chat_history, *args, **kwargs)
+        turn, talk = await self._abegin(_call(user_msg, chat_history)), _Talk(tools, user_msg, chat_history)
+        return await astream(
+            turn, lambda llm: _able(llm, turn).astream_chat_with_tools(*talk.copied(), *args, **kwargs)
         )
-
-    def predict_and_call(
-        self,
-        tools: Sequence[BaseTool],
-        user_msg: UserMessage = None,
-        chat_history: ChatHistory = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> AgentChatResponse:
-        """The output of the tools that the chosen target calls."""
-        served = self._serve(_reader(user_msg, chat_history))
-        return served.target.predict_and_call(list(tools), user_msg, chat_history, *args, **kwargs)
-
-    async def apredict_and_call(
-        self,
-        tools: Sequence[BaseTool],
-        user_msg: UserMessage = None,
-        chat_history: ChatHistory = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> AgentChatResponse:
-        """`predict_and_call`, asynchronous."""
-        served = await self._aserve(_reader(user_msg, chat_history))
-        return await served.target.apredict_and_call(list(tools), user_msg, chat_history, *args, **kwargs)
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
@@ -112,10 +94,10 @@ class ToolMethods(ChatMethods):
         Raises:
             SettingError: No target can call tools.
         """
-        route, given = read_note(response)
-        table = self._bound()
-        candidates = [table.targets.get(route, table.default)] if route else self._table_targets()
-        for target in candidates:
+        name, given = read_note(response)
+        table = self._table()
+        model = table.named(name) if name else None
+        for target in [model.target] if model else table.llms.values():
             if isinstance(target, FunctionCallingLLM):
                 return target.get_tool_calls_from_response(given, error_on_no_tool_call=error_on_no_tool_call, **kwargs)
         raise SettingError("no target can call tools", hint="bind function-calling LLMs")
@@ -130,8 +112,9 @@ class ToolMethods(ChatMethods):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        served = self._serve(_reader(user_msg, chat_history))
-        prepared = served.with_tools._prepare_chat_with_tools_compat(
+        # What is prepared is in the form of one provider: the call that is made of it can't fail over.
+        turn, target, pinned = self._pin(_call(user_msg, chat_history))
+        prepared = _able(target, turn)._prepare_chat_with_tools_compat(
             tools,
             user_msg=user_msg,
             chat_history=chat_history,
@@ -140,12 +123,38 @@ class ToolMethods(ChatMethods):
             tool_required=tool_required,
             **kwargs,
         )
-        return prepared | {PINNED: served}
+        return prepared | {PINNED: pinned}
 
 
-def _reader(user_msg: UserMessage, chat_history: ChatHistory) -> Callable[[], list[ChatMessage]]:
+class _Talk(NamedTuple):
+    """The arguments that every call with tools has."""
+
+    tools: Sequence[BaseTool]
+    user_msg: UserMessage
+    chat_history: ChatHistory
+
+    def copied(self) -> _Talk:
+        """With a history of its own: providers append the user's message to the one they are given."""
+        return self._replace(chat_history=None if self.chat_history is None else list(self.chat_history))
+
+
+def _call(user_msg: UserMessage, chat_history: ChatHistory) -> Call:
     def read() -> list[ChatMessage]:
         last = [ChatMessage(user_msg)] if isinstance(user_msg, str) else [user_msg] if user_msg else []
         return [*(chat_history or []), *last]
 
-    return read
+    return Call(read, tools=True)
+
+
+def _able(target: LLM, turn: Turn[LLM]) -> FunctionCallingLLM:
+    """The target, which must be able to call tools.
+
+    Raises:
+        SettingError: It is not.
+    """
+    if isinstance(target, FunctionCallingLLM):
+        return target
+    raise SettingError(
+        f"the target of route {turn.decision.route!r}, a {type(target).__name__}, can't call tools",
+        hint="bind function-calling LLMs to all routes and to the default",
+    )

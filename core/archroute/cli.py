@@ -14,13 +14,18 @@ from rich.table import Table
 
 import archroute
 from archroute.conversation import Conversation
-from archroute.decision import Decision
+from archroute.decision import Decision, Reason
 from archroute.errors import ArchRouteError, FileFormatError
 from archroute.models import DEFAULT_MODEL, load_engine, prepared_directory
 from archroute.policy import PolicySet
 from archroute.router import Router
 
 _BAR = 30  # characters of a full bar
+_WHY: dict[Reason, str] = {  # where the likeliest route is not the one chosen
+    "low_confidence": "not sure enough",
+    "low_margin": "not far enough ahead of the next",
+    "domain": "no action is sure enough, but their domain is",
+}
 
 app = typer.Typer(
     help="Policies in plain language, every turn to the right model.",
@@ -63,12 +68,18 @@ def route(
     history: Annotated[
         Path | None, typer.Option("--history", help="JSON file with the turns before: a list of {role, content}.")
     ] = None,
+    min_confidence: Annotated[
+        float, typer.Option("--min-confidence", help="Probability from which on a policy is chosen, 0 to 1.")
+    ] = 0.0,
+    min_margin: Annotated[
+        float, typer.Option("--min-margin", help="How far ahead of the next it must be, in probability.")
+    ] = 0.0,
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide which policy a message belongs to."""
     earlier = _read_history(history) if history else []
-    router = Router(PolicySet.from_yaml(policies), model=model)
+    router = Router(PolicySet.from_yaml(policies), model=model, min_confidence=min_confidence, min_margin=min_margin)
     decision = router.route(Conversation.from_messages([*earlier, {"role": "user", "content": text}]))
     if as_json:
         typer.echo(json.dumps(decision.as_dict(), ensure_ascii=False, indent=2))
@@ -178,8 +189,10 @@ def _progress() -> Progress:
 
 
 def _table(decision: Decision) -> Table:
-    chosen = decision.route if decision.reason != "low_confidence" else f"{decision.route} (not sure enough)"
-    table = Table(title=f"→ {chosen}", caption=f"{decision.model}, {decision.latency_ms:.0f} ms", title_style="bold")
+    why = f" ({_WHY[decision.reason]})" if decision.reason in _WHY else ""
+    table = Table(
+        title=f"→ {decision.route}{why}", caption=f"{decision.model}, {decision.latency_ms:.0f} ms", title_style="bold"
+    )
     table.add_column("route")
     table.add_column("probability", justify="right")
     table.add_column("", min_width=_BAR)

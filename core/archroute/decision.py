@@ -9,8 +9,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from archroute.policy import Policy
 
-Reason = Literal["matched", "other", "low_confidence", "error"]
-"""Why a decision is what it is: a policy fits, none does, the best is not sure enough, or routing failed."""
+Reason = Literal["matched", "domain", "sticky", "other", "low_confidence", "low_margin", "error"]
+"""The rule that a decision fired: a policy fits; no action is sure, but their domain is; the session stays where it was; no policy
+fits; the likeliest answer is not sure enough, or not far enough ahead; routing failed."""
+
+Outcome = Literal["served", "failed", "timed_out", "passed_over", "left"]
+"""What became of a target's attempt: it answered; it raised; it took too long; it was not asked; the caller left before its end."""
 
 
 class FrozenDict(dict[str, float]):
@@ -29,6 +33,24 @@ class FrozenDict(dict[str, float]):
         return hash(frozenset(self.items()))
 
 
+class Attempt(BaseModel):
+    """One target that was to serve a turn.
+
+    Attributes:
+        target: Its name.
+        outcome: What became of it.
+        cause: Why it did not serve: the kind of the error, never its text, which may hold a key; or why it was passed over.
+        latency_ms: How long it took, in milliseconds; of a stream, to its first piece.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    target: str
+    outcome: Outcome
+    cause: str | None = None
+    latency_ms: float = 0.0
+
+
 class Decision(BaseModel):
     """One routing decision. Immutable; `model_dump_json()` writes it.
 
@@ -41,12 +63,14 @@ class Decision(BaseModel):
         margin: How far the likeliest answer is ahead of the next, in probability.
         coverage: The probability the model gave to all valid answers together before `probabilities` were normalised. Low: the
             model wanted to say something else. 1 for engines that can't say anything else.
-        reason: `matched`, `other`, `low_confidence` or `error`.
+        reason: The rule that fired; see `Reason`.
         model: The name of the model that decided.
         latency_ms: Time the decision took, in milliseconds; within a batch, the batch's time.
         prompt_tokens: Tokens of the prompt, in the model's own tokenizer; 0 if it was never rendered.
         truncated: Whether parts of the conversation were left out to fit the model's context.
         error: What failed, if the reason is `error`.
+        target: The name of the target that served the turn; None before one has.
+        attempts: All targets that were to serve it, in order, the one that did last.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -63,6 +87,8 @@ class Decision(BaseModel):
     prompt_tokens: int
     truncated: bool
     error: str | None = None
+    target: str | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The decision in plain JSON types."""

@@ -11,6 +11,7 @@
 | `DownloadError` | the model hub could not be reached or said no | yes |
 | `EngineError` | the engine failed on a decision | yes |
 | `OverloadedError` | more decisions wait than are allowed to | yes |
+| `TargetTimeoutError` | a target did not answer within its route's timeout | yes |
 """
 
 from __future__ import annotations
@@ -74,5 +75,11 @@ class EngineError(ArchRouteError):
 
 class OverloadedError(ArchRouteError):
     """More decisions wait than are allowed to."""
+
+    retryable = True
+
+
+class TargetTimeoutError(ArchRouteError):
+    """A target did not answer within its route's timeout."""
 
     retryable = True

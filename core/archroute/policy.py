@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from archroute.errors import PolicyError
+from archroute.serving import ModelInfo, Serving
 
 OTHER = "other"
 """The answer of a router when no policy fits. It is never listed among the policies."""
@@ -94,14 +95,18 @@ class PolicySet:
         policies: Policies and domains as given.
         models: Route name → the names of the models bound to it, preferred first; routes bound elsewhere are absent.
         default: The name of the model for what fits no policy, if the file names one.
+        serving: Route name → how its turns are served, where the file says it.
+        info: Name of a model → what the file says is known of it.
 
     Raises:
-        PolicyError: The set is empty, a name occurs twice, or `models` names an unknown route.
+        PolicyError: The set is empty, a name occurs twice, or `models` or `serving` names an unknown route.
     """
 
     policies: tuple[Policy | Domain, ...]
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     default: str | None = None
+    serving: Mapping[str, Serving] = field(default_factory=dict)
+    info: Mapping[str, ModelInfo] = field(default_factory=dict)
 
     def __init__(
         self,
@@ -109,10 +114,14 @@ class PolicySet:
         *,
         models: Mapping[str, Iterable[str]] | None = None,
         default: str | None = None,
+        serving: Mapping[str, Serving] | None = None,
+        info: Mapping[str, ModelInfo] | None = None,
     ) -> None:
         object.__setattr__(self, "policies", tuple(policies))
         object.__setattr__(self, "models", {name: tuple(bound) for name, bound in (models or {}).items()})
         object.__setattr__(self, "default", default)
+        object.__setattr__(self, "serving", dict(serving or {}))
+        object.__setattr__(self, "info", dict(info or {}))
         for policy in self.policies:
             if not isinstance(policy, Policy | Domain):
                 raise PolicyError(f"a {type(policy).__name__} is no policy", hint="use Policy or Domain")
@@ -122,7 +131,7 @@ class PolicySet:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise PolicyError(f"policy names occur more than once: {', '.join(twice)}", hint="make every name unique")
-        unknown = sorted(set(self.models) - set(names))
+        unknown = sorted({*self.models, *self.serving} - set(names))
         if unknown:
             raise PolicyError(f"models are bound to unknown routes: {', '.join(unknown)}", hint="check the spelling")
 

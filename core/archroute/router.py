@@ -11,11 +11,12 @@ from typing import Any, Literal, get_args
 
 from archroute.batcher import Batching, MicroBatcher
 from archroute.conversation import Conversation, History, check_history
-from archroute.decision import Decision, Reason
+from archroute.decision import Decision
 from archroute.engines.base import CacheStats, Engine, Scores
 from archroute.errors import SettingError
 from archroute.models import load_engine
 from archroute.policy import OTHER, Domain, Policy, PolicySet
+from archroute.rules import choose
 
 logger = logging.getLogger("archroute")
 
@@ -39,7 +40,9 @@ class Router:
         policies: A `PolicySet`, or policies and domains.
         model: `"embedded"`, a model hub id, a local directory, or an engine. None: the Arch-Router that `archroute pull` prepared
             on this machine, else the embedded model.
-        min_confidence: A policy is chosen only from this probability on, from 0 to 1; below, the route is `other`.
+        min_confidence: A policy is chosen only from this probability on, from 0 to 1; below, the route is its domain, if the domain
+            as a whole is that probable, or `other`.
+        min_margin: A policy is chosen only if its probability is so far ahead of the next, from 0 to 1; see `archroute.rules`.
         history: How much of the conversation is read: `"all"`, `"last_user"`, or the last n user turns.
         on_error: `"raise"`, or `"default"`: a failure gives a decision for `other` whose reason is `error`.
         batching: How concurrent async decisions are joined.
@@ -56,17 +59,20 @@ class Router:
         *,
         model: str | Path | Engine | None = None,
         min_confidence: float = 0.0,
+        min_margin: float = 0.0,
         history: History = "all",
         on_error: OnError = "raise",
         batching: Batching | None = None,
     ) -> None:
-        if not 0 <= min_confidence <= 1:
-            raise SettingError(f"min_confidence={min_confidence}", hint="give a probability from 0 to 1")
+        for name, value in (("min_confidence", min_confidence), ("min_margin", min_margin)):
+            if not 0 <= value <= 1:
+                raise SettingError(f"{name}={value}", hint="give a probability from 0 to 1")
         if on_error not in get_args(OnError):
             raise SettingError(f"on_error={on_error!r}", hint='use "default" or "raise"')
         self.policies = PolicySet.of(policies)
         self.history = check_history(history)
         self.min_confidence = min_confidence
+        self.min_margin = min_margin
         self.on_error = on_error
         self.engine = load_engine(model)
         self._batcher = MicroBatcher(self.engine, batching or Batching())
@@ -143,13 +149,9 @@ class Router:
         if isinstance(outcome, Exception):
             return self.failed(outcome, latency_ms)
         ranked = sorted(outcome.probabilities.values(), reverse=True)
-        best = max(outcome.probabilities, key=lambda name: outcome.probabilities[name])
-        reason: Reason = "matched"
-        if best == OTHER:
-            reason = "other"
-        elif ranked[0] < self.min_confidence:
-            reason = "low_confidence"
-        route = best if reason == "matched" else OTHER
+        route, reason = choose(
+            outcome.probabilities, self.policies, min_confidence=self.min_confidence, min_margin=self.min_margin
+        )
         return Decision(
             route=route,
             policy=None if route == OTHER else self.policies[route],

@@ -25,7 +25,7 @@ def test_langchain(offline: Path):
 
     names: dict[str, object] = {name: FakeListChatModel(responses=[name]) for name in ("claude", "gemini", "gpt_mini")}
     names |= {"prompt": ChatPromptTemplate.from_template("{question}"), "StrOutputParser": StrOutputParser}
-    exec(block("python", "RunnableRouter"), names)  # noqa: S102
+    exec(block("python", "prompt | router"), names)  # noqa: S102
     chain = names["chain"]
     assert chain.invoke({"question": "Modify this picture: retouch the sky"}) == "gemini"  # type: ignore[attr-defined]
     assert chain.invoke({"question": "Write a new Python function that sorts a list"}) == "claude"  # type: ignore[attr-defined]
@@ -55,8 +55,28 @@ def test_llamaindex(offline: Path):
 
 def test_the_router_alone(offline: Path):
     names: dict[str, object] = {}
-    exec(block("python", "from archroute import"), names)  # noqa: S102
+    exec(block("python", "from archroute import Policy"), names)  # noqa: S102
     assert names["decision"].route == "image_editing"  # type: ignore[attr-defined]
+
+
+def test_serving_from_a_file(offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("langchain_core")
+    pytest.importorskip("redis")
+    from langchain_core.language_models import FakeListChatModel
+
+    from archroute.observe import TurnRecord
+    from langchain_archroute import RunnableRouter
+
+    monkeypatch.chdir(tmp_path)
+    Path("policies.yaml").write_text(block("yaml", "policies:"))
+    llms = {name: FakeListChatModel(responses=[name]) for name in ("claude", "candidate", "gpt_mini", "experiment")}
+    names: dict[str, object] = {"RunnableRouter": RunnableRouter, "llms": llms}
+    exec(block("python", "from_yaml"), names)  # noqa: S102 - no Redis server is there: sessions fail open
+    assert names["router"].stats()["routes"] == {"code_generation": 1}  # type: ignore[attr-defined]
+    (turn,) = [line for line in Path("turns.jsonl").read_text().splitlines() if '"kind":"turn"' in line]
+    assert TurnRecord.model_validate_json(turn).target in {"claude", "candidate"}
+    Path("policies.yaml").write_text(block("yaml", "policies:").replace("0.95", "0.5").replace("0.05", "0.5"))
+    names["router"].reload()  # type: ignore[attr-defined]
 
 
 def test_the_policy_file():

@@ -27,6 +27,7 @@ from archroute import (
 )
 from archroute.engines.base import Engine, Scores
 from archroute.policy import PolicySet
+from archroute.serving import Serving
 
 POLICIES = [Policy("travel", "Planning trips"), Policy("tax", "Tax law and returns")]
 
@@ -89,6 +90,35 @@ def test_below_the_floor_no_policy_is_chosen(floor: float, reason: str):
 def test_the_floor_does_not_turn_other_into_something_else():
     decision = Router(POLICIES, model=Fixed(travel=0.3, tax=0.3, other=0.4), min_confidence=0.9).route("x")
     assert decision.reason == "other"
+
+
+@pytest.mark.parametrize(("margin", "reason"), [(0.26, "low_margin"), (0.25, "matched")])
+def test_too_near_to_the_next_no_policy_is_chosen(margin: float, reason: str):
+    decision = Router(POLICIES, model=Fixed(travel=0.5, tax=0.25, other=0.25), min_margin=margin).route("flights")
+    assert decision.reason == reason
+    assert decision.route == ("travel" if reason == "matched" else OTHER)
+    assert decision.margin == pytest.approx(0.25)
+
+
+async def test_a_domain_serves_what_none_of_its_actions_is_sure_of():
+    trips = Domain("trips", "Trips", actions=[Policy("flights", "Flights"), Policy("hotels", "Hotels")])
+    engine = Fixed(flights=0.4, hotels=0.3, trips=0.1, tax=0.0, other=0.2)
+    router = Router([trips, POLICIES[1]], model=engine, min_confidence=0.5)
+    for decision in (router.route("Rome"), await router.aroute("Rome")):
+        assert (decision.route, decision.reason) == ("trips", "domain")
+        assert decision.policy == trips.route
+        assert decision.confidence == pytest.approx(0.4)
+        assert decision.margin == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "reason"),
+    [(0.6, 0.4, "matched"), (0.0, 0.6, "low_confidence"), (0.6, None, "low_confidence"), (0.4, None, "matched")],
+)
+def test_a_policys_own_floor_stands_before_the_routers(common: float, own: float | None, reason: str):
+    policies = PolicySet(POLICIES, serving={"travel": Serving(min_confidence=own)})
+    decision = Router(policies, model=Fixed(travel=0.5, tax=0.3, other=0.2), min_confidence=common).route("flights")
+    assert decision.reason == reason
 
 
 def test_policies_reach_the_engine_in_the_order_given():
@@ -164,10 +194,11 @@ def test_an_empty_batch_is_empty():
     assert Router(POLICIES, model=Fixed(travel=1.0, tax=0.0, other=0.0)).route_many([]) == []
 
 
+@pytest.mark.parametrize("name", ["min_confidence", "min_margin"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-def test_impossible_floors_are_refused(value: float):
-    with pytest.raises(SettingError, match="min_confidence"):
-        Router(POLICIES, model=Fixed(), min_confidence=value)
+def test_impossible_floors_are_refused(name: str, value: float):
+    with pytest.raises(SettingError, match=name):
+        Router(POLICIES, model=Fixed(), **{name: value})  # type: ignore[arg-type]
 
 
 def test_unknown_error_rules_are_refused():

@@ -8,7 +8,7 @@ import pytest
 
 from langchain_archroute import ArchRouterChatModel, Route, RunnableRouter
 from tests.engines import KeywordEngine
-from tests.langchain.fakes import SECRET, FakeModel
+from tests.langchain.fakes import SECRET, FakeModel, Records
 
 WORDS = {"code": ["function", "bug", "python"], "images": ["picture", "photo"], "trips": ["flight", "hotel"]}
 
@@ -39,6 +39,13 @@ def arguments(routes: list[Route], models: dict[str, FakeModel], engine: Keyword
 
 
 @pytest.fixture
+def strict(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same, where a target's failure is raised."""
+    routes = [Route(route.policy, target=route.target, on_failure="raise") for route in arguments["routes"]]
+    return arguments | {"routes": routes}
+
+
+@pytest.fixture
 def router(arguments: dict[str, Any]) -> RunnableRouter:
     return RunnableRouter(**arguments)
 
@@ -46,6 +53,12 @@ def router(arguments: dict[str, Any]) -> RunnableRouter:
 @pytest.fixture
 def model(arguments: dict[str, Any]) -> ArchRouterChatModel:
     return ArchRouterChatModel(**arguments)
+
+
+@pytest.fixture
+def records() -> Records:
+    """An observer of a router's dispatch."""
+    return Records()
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import Field, PrivateAttr
 
+from archroute.observe import Observer, ShadowRecord, TurnRecord
+
 SECRET = "sk-a-key-nobody-may-see"
 
 
@@ -30,12 +32,14 @@ class FakeModel(BaseChatModel):
         label: What it calls itself.
         api_key: A target's key, in clear, as careless integrations hold it.
         fails: Whether it raises.
+        breaks_after: After how many chunks its streams raise.
         calls: Of every call: the messages, and the keyword arguments it was given.
     """
 
     label: str
     api_key: str = ""
     fails: bool = False
+    breaks_after: int | None = None
     wait: Any = Field(default=None, exclude=True, repr=False)
     calls: list[tuple[list[BaseMessage], dict[str, Any]]] = Field(default_factory=list, exclude=True, repr=False)
     _lock: Any = PrivateAttr(default_factory=threading.Lock)
@@ -43,6 +47,11 @@ class FakeModel(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "fake"
+
+    @property
+    def model_name(self) -> str:
+        """What traces and statistics call it."""
+        return self.label
 
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
@@ -79,7 +88,9 @@ class FakeModel(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         answer = self._answer(messages, stop, kwargs)
         words = re.findall(r"\s*\S+", str(answer.content)) or [""]
-        for word in words:
+        for number, word in enumerate(words):
+            if number == self.breaks_after:
+                raise ConnectionError(f"{self.label} broke off")
             chunk = ChatGenerationChunk(message=AIMessageChunk(content=word))
             if run_manager:
                 run_manager.on_llm_new_token(word, chunk=chunk)
@@ -136,6 +147,22 @@ class NoTools(FakeModel):
 
     def bind_tools(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
+
+
+class Records(Observer):
+    """Keeps the records of turns and of shadows."""
+
+    def __init__(self) -> None:
+        self.turns: list[TurnRecord] = []
+        self.shadows: list[ShadowRecord] = []
+
+    def turn_ended(self, record: TurnRecord, began: Any) -> None:
+        """See `Observer`."""
+        self.turns.append(record)
+
+    def shadow_ended(self, record: ShadowRecord) -> None:
+        """See `Observer`."""
+        self.shadows.append(record)
 
 
 def example(schema: dict[str, Any], text: str, root: dict[str, Any] | None = None) -> Any:

@@ -13,24 +13,24 @@ from tests.langchain.talk import answers, ask, bookings
 
 
 @pytest.mark.parametrize("outer", [True, False], ids=["fallback outside", "fallback inside"])
-async def test_a_fallback_middlewares_model_is_let_through(arguments, models, own, outer):
+async def test_a_fallback_middlewares_model_is_let_through(strict, models, own, outer):
     models["coder"].fails = True
-    both = [ModelFallbackMiddleware(models["painter"]), ArchRouterMiddleware(**arguments)]
+    both = [ModelFallbackMiddleware(models["painter"]), ArchRouterMiddleware(**strict)]
     agent = create_agent(own, middleware=both if outer else both[::-1])
     assert answers(ask(agent, "a bug")) == ["painter: a bug"]
     assert answers(await agent.ainvoke({"messages": [("human", "a bug")]})) == ["painter: a bug"]
     assert len(models["coder"].calls) == 2
 
 
-def test_the_agents_own_model_may_be_the_fallback(arguments, models, own):
+def test_the_agents_own_model_may_be_the_fallback(strict, models, own):
     models["coder"].fails = True
-    agent = create_agent(own, middleware=[ModelFallbackMiddleware(own), ArchRouterMiddleware(**arguments)])
+    agent = create_agent(own, middleware=[ModelFallbackMiddleware(own), ArchRouterMiddleware(**strict)])
     assert answers(ask(agent, "a bug")) == ["own: a bug"]
 
 
 @pytest.mark.parametrize("outer", [True, False], ids=["retry outside", "retry inside"])
 @pytest.mark.parametrize("prompted", [True, False], ids=["another middleware between", "none between"])
-def test_a_retry_goes_to_the_same_model(arguments, models, own, outer, prompted):
+def test_a_retry_goes_to_the_same_model(strict, models, own, outer, prompted):
     failures = [True]
 
     def once():
@@ -46,14 +46,14 @@ def test_a_retry_goes_to_the_same_model(arguments, models, own, outer, prompted)
     both = [
         ModelRetryMiddleware(max_retries=2, initial_delay=0),
         *[prompt] * prompted,
-        ArchRouterMiddleware(**arguments),
+        ArchRouterMiddleware(**strict),
     ]
     agent = create_agent(own, middleware=both if outer else both[::-1])
     assert answers(ask(agent, "a bug")) == ["coder: a bug"]
     assert len(models["coder"].calls) == 2
 
 
-def test_an_attempt_with_another_request_goes_to_the_same_model(arguments, models, own):
+def test_an_attempt_with_another_request_goes_to_the_same_model(strict, models, own):
     @wrap_model_call
     def shorter(request, handler):
         try:
@@ -63,17 +63,17 @@ def test_an_attempt_with_another_request_goes_to_the_same_model(arguments, model
             return handler(request.override(messages=request.messages[-1:]))
 
     models["coder"].fails = True
-    agent = create_agent(own, middleware=[shorter, ArchRouterMiddleware(**arguments)])
+    agent = create_agent(own, middleware=[shorter, ArchRouterMiddleware(**strict)])
     state = agent.invoke({"messages": [("human", "hello"), ("ai", "hi"), ("human", "a bug")]})
     assert answers(state)[-1] == "coder: a bug"
     assert [len(messages) for messages, _ in models["coder"].calls] == [3, 1]
 
 
-def test_retry_and_fallback_work_together(arguments, models, own):
+def test_retry_and_fallback_work_together(strict, models, own):
     models["coder"].fails = True
     retry = ModelRetryMiddleware(max_retries=1, initial_delay=0, on_failure="error")
     agent = create_agent(
-        own, middleware=[ModelFallbackMiddleware(models["guide"]), retry, ArchRouterMiddleware(**arguments)]
+        own, middleware=[ModelFallbackMiddleware(models["guide"]), retry, ArchRouterMiddleware(**strict)]
     )
     assert answers(ask(agent, "a bug")) == ["guide: a bug"]
     assert len(models["coder"].calls) == 2
@@ -81,7 +81,9 @@ def test_retry_and_fallback_work_together(arguments, models, own):
 
 async def test_fallbacks_of_a_route_are_tried_in_order(arguments, models, own):
     models["coder"].fails = models["painter"].fails = True
-    route = Route("code", "Programs", target=models["coder"], fallbacks=[models["painter"], models["guide"]])
+    route = Route(
+        "code", "Programs", target=models["coder"], fallbacks=[models["painter"], models["guide"]], on_failure="raise"
+    )
     agent = create_agent(own, tools=[bookings], middleware=[ArchRouterMiddleware(**arguments | {"routes": [route]})])
     assert answers(ask(agent, "a bug in my bookings"))[-1] == "guide: 3 bookings"
     state = await agent.ainvoke({"messages": [("human", "a bug")]})
@@ -106,3 +108,5 @@ async def test_an_interrupt_is_no_failure_that_a_fallback_serves(arguments, mode
     assert answers(await agent.ainvoke(Command(resume="yes"), config)) == ["coder: a bug"]
     assert allowed == ["yes", "yes"]
     assert models["painter"].calls == []
+    assert middleware.stats()["outcomes"] == {"left": 2, "served": 2}
+    assert middleware.stats()["circuits"] == {"coder": "closed"}

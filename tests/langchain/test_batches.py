@@ -77,9 +77,9 @@ def test_max_concurrency_bounds_the_targets(arguments, models):
     assert most == [1]
 
 
-def test_an_exception_is_its_items_own(arguments, models):
+def test_an_exception_is_its_items_own(strict, models):
     models["painter"].fails = True
-    router = RunnableRouter(**arguments)
+    router = RunnableRouter(**strict)
     answers = router.batch(REQUESTS, return_exceptions=True)
     assert isinstance(answers[1], ConnectionError)
     assert [who(answers[number]) for number in (0, 2, 3)] == ["coder", "guide", "generalist"]

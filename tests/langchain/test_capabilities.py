@@ -70,9 +70,9 @@ def test_a_target_without_tools_is_named_at_once(arguments):
         ArchRouterChatModel(**arguments | {"default": str.upper}).bind_tools([bookings])
 
 
-def test_fallbacks_keep_their_tools(model, models):
+def test_fallbacks_keep_their_tools(strict, models):
     models["guide"].fails = True
-    bound = model.with_fallbacks([models["painter"]]).bind_tools([bookings])
+    bound = ArchRouterChatModel(**strict).with_fallbacks([models["painter"]]).bind_tools([bookings])
     assert bound.invoke("flight bookings").tool_calls
     assert models["painter"].calls[0][1]["tools"]
 

@@ -27,12 +27,12 @@ def test_a_domain_has_one_level_of_actions(models):
         Route("a", "A", target=models["coder"], actions=[inner])
 
 
-def test_fallbacks_of_the_router_serve_when_a_target_is_down(arguments, models):
+def test_fallbacks_of_the_router_serve_when_a_target_is_down(strict, models):
     models["coder"].fails = True
-    assert who(RunnableRouter(**arguments).with_fallbacks([models["guide"]]).invoke(REQUESTS[0])) == "guide"
+    assert who(RunnableRouter(**strict).with_fallbacks([models["guide"]]).invoke(REQUESTS[0])) == "guide"
 
 
-def test_retries_of_the_router_ask_again(arguments, models):
+def test_retries_of_the_router_ask_again(strict, models):
     failures = [True]
 
     def once():
@@ -42,7 +42,7 @@ def test_retries_of_the_router_ask_again(arguments, models):
 
     models["coder"].wait = once
     answer = (
-        RunnableRouter(**arguments).with_retry(stop_after_attempt=2, wait_exponential_jitter=False).invoke(REQUESTS[0])
+        RunnableRouter(**strict).with_retry(stop_after_attempt=2, wait_exponential_jitter=False).invoke(REQUESTS[0])
     )
     assert who(answer) == "coder"
     assert len(models["coder"].calls) == 2

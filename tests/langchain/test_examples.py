@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import io
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_the_agent_and_graph_example(capsys):
     assert "→ the tax model: yes, within limits  (route tax)" in agent
     assert "→ the travel desk, turn 1" in graph
     assert "→ the tax desk, turn 2" in graph
+
+
+@pytest.mark.parametrize(("failing", "end"), [("0.0", "rolled out"), ("0.5", "rolled back")])
+def test_the_canary_example(capsys, monkeypatch, failing, end):
+    monkeypatch.setattr(sys, "argv", ["canary.py", "--failing", failing])
+    lines = shown(capsys, "canary.py").splitlines()
+    assert lines[0].startswith("set   5%")
+    assert lines[-2].startswith("set 100%  served 100%" if end == "rolled out" else "set   0%")
+    assert lines[-1] == end
 
 
 def test_the_demo_shows_who_answers_each_turn():

@@ -36,9 +36,9 @@ async def test_the_third_streaming_protocol_is_spoken_asynchronously(model):
     assert [call["args"] for call in (await called).tool_calls] == [{"count": 3}]
 
 
-async def test_an_error_comes_through_the_third_protocol(arguments, models):
+async def test_an_error_comes_through_the_third_protocol(strict, models):
     models["coder"].fails = True
-    model = ArchRouterChatModel(**arguments)
+    model = ArchRouterChatModel(**strict)
     with pytest.raises(ConnectionError, match="coder is down"):
         attrgetter("output")(model.stream_events(REQUESTS[0], version="v3"))
     with pytest.raises(ConnectionError, match="coder is down"):

@@ -167,10 +167,11 @@ def test_fallbacks_serve_when_the_target_is_down(arguments, models):
     assert "".join(chunk.text for chunk in router.stream(REQUESTS[0])).startswith("painter")
 
 
-def test_a_targets_own_error_is_the_callers(arguments, models):
+def test_a_targets_own_error_is_the_callers_where_that_is_asked(arguments, strict, models):
     models["coder"].fails = True
+    assert who(RunnableRouter(**arguments).invoke(REQUESTS[0])) == "generalist"
     with pytest.raises(ConnectionError, match="coder is down"):
-        RunnableRouter(**arguments).invoke(REQUESTS[0])
+        RunnableRouter(**strict).invoke(REQUESTS[0])
 
 
 def test_a_failure_while_routing_goes_to_the_default_and_says_why(arguments):

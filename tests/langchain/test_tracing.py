@@ -100,7 +100,7 @@ def test_a_failed_decision_says_why_in_the_trace(arguments):
     assert run.error is None
 
 
-def test_a_raised_failure_and_a_targets_own_are_errors_of_their_runs(arguments, models):
+def test_a_raised_failure_and_a_targets_own_are_errors_of_their_runs(strict, models):
     def invoke(router):
         def call(config):
             with pytest.raises(Exception, match=r"out of order|down"):
@@ -108,10 +108,10 @@ def test_a_raised_failure_and_a_targets_own_are_errors_of_their_runs(arguments, 
 
         return call
 
-    (run,) = traced(invoke(RunnableRouter(**arguments | {"model": FailingEngine()}, on_error="raise")))
+    (run,) = traced(invoke(RunnableRouter(**strict | {"model": FailingEngine()}, on_error="raise")))
     assert [bool(child.error) for child in run.child_runs] == [True]
     models["coder"].fails = True
-    (run,) = traced(invoke(RunnableRouter(**arguments)))
+    (run,) = traced(invoke(RunnableRouter(**strict)))
     assert [bool(child.error) for child in run.child_runs] == [False, True]
 
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, MessageRole, ToolCallBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    LLMMetadata,
+    MessageRole,
+    ToolCallBlock,
+)
 from llama_index.core.llms.callbacks import llm_chat_callback
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.llms.mock import MockFunctionCallingLLM
@@ -73,6 +82,45 @@ class Target(MockFunctionCallingLLM):
             for call in calls
         ]
         return ChatMessage(role=MessageRole.ASSISTANT, blocks=calls, additional_kwargs={"tool_calls": selections})
+
+
+class Faulty(Target):
+    """Fails on every call, whichever method it comes by, until it is mended; or takes its time."""
+
+    fails: bool = True
+    delay: float = 0.0
+    calls: int = 0
+
+    def _answer(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatMessage:
+        self._begin()
+        return super()._answer(messages, **kwargs)
+
+    def _begin(self) -> None:
+        self.calls += 1
+        time.sleep(self.delay)
+        if self.fails:
+            raise ConnectionError(f"{self.label} is down")
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        delay, self.delay = self.delay, 0.0
+        await asyncio.sleep(delay)
+        return await super().achat(messages, **kwargs)
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        self._begin()
+        return super().complete(prompt, formatted, **kwargs)
+
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        self._begin()
+        return await super().acomplete(prompt, formatted, **kwargs)
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Any:
+        self._begin()
+        return super().stream_complete(prompt, formatted, **kwargs)
+
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Any:
+        self._begin()
+        return await super().astream_complete(prompt, formatted, **kwargs)
 
 
 def routed(**arguments: Any) -> ArchRouterLLM:

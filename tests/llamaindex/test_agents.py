@@ -17,12 +17,12 @@ from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import FunctionTool
 
 from archroute import Conversation, EngineError, Policy
-from archroute.dispatch import Route
+from archroute.dispatch import Route, Split, session
 from archroute.engines.base import Scores
 from llamaindex_archroute import ArchRouterLLM
 from tests.engines import KeywordEngine
 from tests.llamaindex.recording import Events
-from tests.llamaindex.targets import SECRET, WORDS, Answer, Target, routed
+from tests.llamaindex.targets import SECRET, WORDS, Answer, Faulty, Target, routed
 
 
 def clock() -> str:
@@ -99,6 +99,48 @@ async def test_react_agent_stays_with_one_target_when_it_must_ask_again(events: 
     await ReActAgent(llm=llm, tools=TOOLS, streaming=False).run("What is VAT?")
     assert events.served() == ["tax-llm", "tax-llm"]
     assert len(events.decisions()) == 1
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_function_agent_goes_on_with_the_fallback_that_began_its_turn(streaming: bool, events: Events) -> None:
+    first = Faulty("first")
+
+    def mended() -> str:
+        """The time."""
+        first.fails = False
+        return "noon"
+
+    llm = routed(routes=[Route("tax", "Tax law", target=first, fallbacks=[Target("second")])])
+    agent = FunctionAgent(llm=llm, tools=[FunctionTool.from_defaults(mended)], streaming=streaming)
+    assert str(await agent.run("What is VAT?")) == "answer of second"
+    assert events.served() == ["first", "second", "second"]
+    assert len(events.decisions()) == 1
+
+
+async def test_agent_workflow_and_react_agent_stay_on_their_side_of_a_split(events: Events) -> None:
+    def split(kind: type[Target]) -> list[Route[Any]]:
+        sides = {name: kind(name) for name in ("old", "new")}
+        return [Route("tax", "Tax law", target=Split(sides, {"old": 0.5, "new": 0.5}))]
+
+    for _ in range(5):  # without a session, each turn draws its side
+        agent = FunctionAgent(llm=routed(routes=split(Target)), tools=TOOLS)
+        await AgentWorkflow(agents=[agent], root_agent=agent.name).run("What is VAT?")
+        await ReActAgent(llm=routed(routes=split(_Reasoning)), tools=TOOLS).run("What is VAT?")
+    served = events.served()
+    assert served[::2] == served[1::2]
+
+
+async def test_an_agent_stays_with_its_target_though_a_tool_asks_the_same_router(events: Events) -> None:
+    llm = routed()
+
+    async def look_up() -> str:
+        """Look it up."""
+        return str(await llm.achat([ChatMessage("Which flight?")]))
+
+    with session("me"):
+        await FunctionAgent(llm=llm, tools=[FunctionTool.from_defaults(async_fn=look_up)]).run("What is VAT?")
+    assert events.served() == ["tax-llm", "travel-llm", "tax-llm"]
+    assert len(events.decisions()) == 2
 
 
 async def test_agent_workflow_hands_over_within_a_turn(events: Events) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -11,59 +10,14 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageR
 from llama_index.core.llms import MockLLM
 from llama_index.core.llms.llm import LLM, ToolSelection
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
-from llama_index.core.tools import FunctionTool
 
 from archroute import ArchRouteError, EngineError, PolicyError, SettingError
-from archroute.dispatch import Route
+from archroute.dispatch import Route, Split
 from llamaindex_archroute import ArchRouterLLM
 from tests.engines import FailingEngine, KeywordEngine
+from tests.llamaindex.methods import METHODS, TOOLS, VAT, last
 from tests.llamaindex.recording import Events, Spans
-from tests.llamaindex.targets import WORDS, Answer, Target, routed
-
-VAT = [ChatMessage("Be brief.", role=MessageRole.SYSTEM), ChatMessage("What is VAT?")]
-TEMPLATE = PromptTemplate("Tell me of {topic}.")
-
-
-def clock() -> str:
-    """The time."""
-    return "noon"
-
-
-TOOLS = [FunctionTool.from_defaults(clock)]
-
-METHODS: dict[str, Callable[[LLM], Any]] = {
-    "chat": lambda llm: llm.chat(VAT),
-    "achat": lambda llm: llm.achat(VAT),
-    "stream_chat": lambda llm: llm.stream_chat(VAT),
-    "astream_chat": lambda llm: llm.astream_chat(VAT),
-    "complete": lambda llm: llm.complete("VAT"),
-    "acomplete": lambda llm: llm.acomplete("VAT"),
-    "stream_complete": lambda llm: llm.stream_complete("VAT"),
-    "astream_complete": lambda llm: llm.astream_complete("VAT"),
-    "predict": lambda llm: llm.predict(TEMPLATE, topic="VAT"),
-    "apredict": lambda llm: llm.apredict(TEMPLATE, topic="VAT"),
-    "stream": lambda llm: llm.stream(TEMPLATE, topic="VAT"),
-    "astream": lambda llm: llm.astream(TEMPLATE, topic="VAT"),
-    "chat_with_tools": lambda llm: llm.chat_with_tools(TOOLS, "VAT?"),  # type: ignore[attr-defined]
-    "achat_with_tools": lambda llm: llm.achat_with_tools(TOOLS, "VAT?"),  # type: ignore[attr-defined]
-    "stream_chat_with_tools": lambda llm: llm.stream_chat_with_tools(TOOLS, chat_history=VAT),  # type: ignore[attr-defined]
-    "astream_chat_with_tools": lambda llm: llm.astream_chat_with_tools(TOOLS, chat_history=VAT),  # type: ignore[attr-defined]
-    "predict_and_call": lambda llm: llm.predict_and_call(TOOLS, "VAT?"),
-    "apredict_and_call": lambda llm: llm.apredict_and_call(TOOLS, ChatMessage("VAT?")),
-    "structured_predict": lambda llm: llm.structured_predict(Answer, TEMPLATE, topic="VAT"),
-    "astructured_predict": lambda llm: llm.astructured_predict(Answer, TEMPLATE, topic="VAT"),
-    "stream_structured_predict": lambda llm: llm.stream_structured_predict(Answer, TEMPLATE, topic="VAT"),
-    "astream_structured_predict": lambda llm: llm.astream_structured_predict(Answer, TEMPLATE, topic="VAT"),
-}
-
-
-async def last(result: Any) -> Any:
-    """The result of any method: awaited, and the last item of a stream."""
-    if inspect.isawaitable(result):
-        result = await result
-    if isinstance(result, AsyncIterator):
-        return [item async for item in result][-1]
-    return list(result)[-1] if isinstance(result, Iterator) else result
+from tests.llamaindex.targets import WORDS, Target, routed
 
 
 def test_the_table_has_every_public_method_that_asks_a_model() -> None:
@@ -114,14 +68,20 @@ async def test_each_method_raises_the_engines_error_if_told_to(method: str, even
         ("achat_with_tools", "achat"),
         ("stream_chat_with_tools", "stream_chat"),
         ("astream_chat_with_tools", "astream_chat"),
-        ("predict_and_call", "predict_and_call"),
-        ("apredict_and_call", "apredict_and_call"),
     ],
 )
 async def test_the_targets_span_is_inside_the_routers(method: str, inner: str, spans: Spans) -> None:
     await last(METHODS[method](routed()))
     assert spans.parent_of(f"Target.{inner}") == f"ArchRouterLLM.{method}"
     assert spans.parent_of(f"ArchRouterLLM.{method}") is None
+
+
+@pytest.mark.parametrize("method", ["predict_and_call", "apredict_and_call"])
+async def test_calling_tools_is_a_chat_with_tools_that_is_routed(method: str, spans: Spans) -> None:
+    await last(METHODS[method](routed()))
+    inner = "achat" if method.startswith("a") else "chat"
+    assert spans.parent_of(f"Target.{inner}") == f"ArchRouterLLM.{inner}_with_tools"
+    assert spans.parent_of(f"ArchRouterLLM.{inner}_with_tools") == f"ArchRouterLLM.{method}"
 
 
 class TestDecision:
@@ -211,25 +171,31 @@ class TestFailingTarget:
             yield ChatResponse(message=ChatMessage("half", role="assistant"))
             raise ConnectionError("the provider is down")
 
-    async def test_its_own_error_reaches_the_caller(self, events: Events) -> None:
-        llm = routed(routes=[Route("tax", "Tax law", target=self.Broken("broken-llm"))])
+    @pytest.fixture
+    def alone(self) -> ArchRouterLLM:
+        """A router whose route lets no other target serve."""
+        return routed(routes=[Route("tax", "Tax law", target=self.Broken("broken-llm"), on_failure="raise")])
+
+    async def test_its_own_error_reaches_the_caller_if_none_may_step_in(
+        self, alone: ArchRouterLLM, events: Events
+    ) -> None:
+        llm = alone
         with pytest.raises(ConnectionError, match="the provider is down"):
             llm.chat(VAT)
         with pytest.raises(ConnectionError, match="the provider is down"):
             await llm.achat(VAT)
         assert [decision.route for decision in events.decisions()] == ["tax", "tax"]
 
-    def test_what_it_streamed_before_is_kept(self) -> None:
+    def test_what_it_streamed_before_is_kept_and_no_other_goes_on(self) -> None:
         stream = routed(routes=[Route("tax", "Tax law", target=self.Broken("broken-llm"))]).stream_chat(VAT)
         assert next(stream).message.content == "half"
         with pytest.raises(ConnectionError):
             next(stream)
 
-    def test_the_router_goes_on(self) -> None:
-        llm = routed(routes=[Route("tax", "Tax law", target=self.Broken("broken-llm"))])
+    def test_the_router_goes_on(self, alone: ArchRouterLLM) -> None:
         with pytest.raises(ConnectionError):
-            llm.chat(VAT)
-        assert llm.chat([ChatMessage("hello")]).message.content == "answer of default-llm"
+            alone.chat(VAT)
+        assert alone.chat([ChatMessage("hello")]).message.content == "answer of default-llm"
 
 
 class TestClosing:
@@ -334,8 +300,23 @@ class TestArguments:
             routed(routes=[Route("tax", "Tax law", target="sk-not-to-be-seen")])
         with pytest.raises(SettingError, match="default is a NoneType"):
             routed(default=None)
+        split = Split({"new": "sk-not-to-be-seen"}, {"new": 1.0})
+        with pytest.raises(SettingError, match="the target 'new' of route 'tax' is a str"):
+            routed(routes=[Route("tax", "Tax law", target=split)])
+        with pytest.raises(SettingError, match="the shadow of route 'tax' is a str"):
+            routed(routes=[Route("tax", "Tax law", target=Target("a"), shadows=["sk-not-to-be-seen"])])
 
-    @pytest.mark.parametrize("arguments", [{"min_confidence": 7}, {"history": 0}, {"on_error": "ignore"}, {"model": 3}])
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"min_confidence": 7},
+            {"history": 0},
+            {"on_error": "ignore"},
+            {"model": 3},
+            {"min_margin": -1},
+            {"session": 3},
+        ],
+    )
     def test_impossible_values_are_refused(self, arguments: dict[str, Any]) -> None:
         with pytest.raises(SettingError):
             routed(**arguments)
@@ -368,6 +349,6 @@ class TestMetadata:
         assert metadata.num_output == 256  # MockLLM's −1 is no limit
 
     def test_a_target_without_tools_says_so_by_its_route(self) -> None:
-        llm = routed(routes=[Route("tax", "Tax law", target=MockLLM())])
+        llm = routed(routes=[Route("tax", "Tax law", target=MockLLM(), on_failure="raise")])
         with pytest.raises(ArchRouteError, match="'tax', a MockLLM, can't call tools"):
             llm.chat_with_tools(TOOLS, "VAT?")

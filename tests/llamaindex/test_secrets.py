@@ -32,7 +32,8 @@ from tests.llamaindex.targets import SECRET, WORDS, Answer, Target, routed
         lambda llm: repr(llm.as_structured_llm(Answer).model_dump()),
         lambda llm: str(pickle.dumps(llm)),
         lambda llm: str(pickle.dumps(llm.as_structured_llm(Answer))),
-        lambda llm: repr(llm._table),
+        lambda llm: repr(llm._now()) + repr(llm._now().table),
+        lambda llm: repr(llm.stats()),
         lambda llm: repr(llm.chat([ChatMessage("VAT")])),
         lambda llm: repr(llm._prepare_chat_with_tools([], "VAT")),
     ],
@@ -61,7 +62,8 @@ class TestPickle:
         llm = routed(min_confidence=0.25, history=3)
         copied = pickle.loads(pickle.dumps(llm))
         assert copied.policies == llm.policies
-        assert (copied._router.min_confidence, copied._router.history) == (0.25, 3)
+        router = copied._now().router
+        assert (router.min_confidence, router.history) == (0.25, 3)
 
     def test_wants_its_targets_bound_again(self) -> None:
         copied = pickle.loads(pickle.dumps(routed()))

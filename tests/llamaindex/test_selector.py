@@ -11,8 +11,9 @@ import pytest
 from llama_index.core.base.base_selector import SelectorResult
 from llama_index.core.tools.types import ToolMetadata
 
-from archroute import Conversation, Domain, EngineError, Policy, PolicyError, SettingError
+from archroute import Conversation, Domain, EngineError, Policy, PolicyError, PolicySet, SettingError
 from archroute.engines.base import Engine, Scores
+from archroute.serving import Serving
 from llamaindex_archroute import ArchRouterSelector, ArchRouterSelectorResult
 from llamaindex_archroute.choices import ChoiceSet
 from tests.engines import FailingEngine, KeywordEngine
@@ -97,6 +98,24 @@ class TestDefault:
         assert isinstance(result, ArchRouterSelectorResult)
         assert result.decision.reason == "low_confidence"
 
+    def test_takes_what_is_too_close_to_the_next(self) -> None:
+        result = selector(1, min_margin=0.1).select(TOOLS, "vat on a flight")
+        assert (result.ind, result.reason) == (
+            1,
+            "the default, because the likeliest choice is only 0.00 ahead of the next",
+        )
+
+    def test_is_left_alone_where_a_domain_is_sure_as_a_whole(self) -> None:
+        domain = Domain("travel", "Trips", [Policy("flights", "Flights"), Policy("hotels", "Hotels")])
+        engine = KeywordEngine({"flights": ["flight"], "hotels": ["hotel"]})
+        result = selector(0, policies=[domain], model=engine, min_margin=0.1).select(TOOLS, "a flight and a hotel")
+        assert result.ind == 1
+        assert result.reason == "travel: none of its actions is sure, all together have probability 0.96"
+
+    def test_takes_what_is_below_a_policys_own_threshold(self) -> None:
+        policies = PolicySet([Policy("tax", "Tax")], serving={"tax": Serving(min_confidence=0.99)})
+        assert selector(1, policies=policies).select(TOOLS, "vat").ind == 1
+
     async def test_takes_the_turn_when_the_engine_fails(self) -> None:
         failing = selector(1, model=FailingEngine())
         for result in (failing.select(TOOLS, "vat"), await failing.aselect(TOOLS, "vat")):
@@ -174,6 +193,7 @@ class TestMulti:
         {"multi_threshold": 1.5},
         {"multi_limit": 0},
         {"min_confidence": 2.0},
+        {"min_margin": 2.0},
         {"window": "some"},
         {"on_error": "ignore"},
         {"model": 7},

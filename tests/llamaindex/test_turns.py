@@ -8,7 +8,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from archroute import Conversation, Policy
 from archroute.engines.base import Scores
-from llamaindex_archroute.turns import TurnDecisions, split_loop
+from llamaindex_archroute.reading import split_loop
 from tests.engines import FailingEngine, KeywordEngine
 from tests.llamaindex.recording import Events
 from tests.llamaindex.targets import WORDS, routed
@@ -121,13 +121,3 @@ def test_a_loop_that_began_with_a_failure_stays_with_the_default(events: Events)
     llm.chat([user("VAT?"), assistant(""), tool("20%")])
     assert events.served() == ["default-llm", "default-llm"]
     assert engine.calls == 1
-
-
-def test_only_so_many_turns_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamaindex_archroute.turns._KEPT", 2)
-    decision = routed()._router.route("VAT")
-    kept = TurnDecisions()
-    turns = [Conversation.from_text(text) for text in "abc"]
-    for turn in turns:
-        kept.put(turn, decision)
-    assert [kept.get(turn) is decision for turn in turns] == [False, True, True]

@@ -13,7 +13,7 @@ class Door(Protocol):
     """What the table needs of a framework."""
 
     def router(self, source: Any = FILE, **arguments: Any) -> Any:
-        """A router whose models answer with their names; one whose name begins with `broken` raises ConnectionError."""
+        """A router whose models answer with their names; `broken…` ones raise ConnectionError, `slow…` ones take half a second."""
 
     def bound(self, targets: dict[str, Any], **arguments: Any) -> Any:
         """A router of two policies, `tax` and `travel`, over `targets` and the target under `default`."""
@@ -21,10 +21,10 @@ class Door(Protocol):
     def model(self, name: str) -> Any:
         """One of those models."""
 
-    def ask(self, router: Any, messages: Messages) -> tuple[str, dict[str, Any]]:
-        """The name of the model that answered, and the decision on its answer."""
+    def ask(self, router: Any, messages: Messages, session: str | None = None) -> tuple[str, dict[str, Any]]:
+        """The name of the model that answered, and the decision on its answer; the session as the framework tells it."""
 
-    async def aask(self, router: Any, messages: Messages) -> tuple[str, dict[str, Any]]:
+    async def aask(self, router: Any, messages: Messages, session: str | None = None) -> tuple[str, dict[str, Any]]:
         """`ask`, asynchronous."""
 
     def stream(self, router: Any, messages: Messages) -> str:

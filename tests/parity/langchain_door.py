@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 from typing import Any
 
 from langchain.agents import create_agent
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 
 from archroute import PolicySet
@@ -21,6 +24,7 @@ class LangChain:
     def router(self, source: Any = FILE, **arguments: Any) -> RunnableRouter:
         policies = PolicySet.from_yaml(source)
         named = {name for bound in policies.models.values() for name in bound} | {policies.default} - {None}
+        named |= {name for serving in policies.serving.values() for name in serving.shadows}
         return RunnableRouter.from_yaml(source, targets={name: self.model(str(name)) for name in named}, **arguments)
 
     def bound(self, targets: dict[str, Any], **arguments: Any) -> RunnableRouter:
@@ -28,13 +32,16 @@ class LangChain:
         return RunnableRouter(routes=routes, default=targets["default"], **arguments)
 
     def model(self, name: str) -> FakeModel:
-        return FakeModel(label=name, api_key=SECRET, fails=name.startswith("broken"))
+        wait = partial(time.sleep, 0.5) if name.startswith("slow") else None
+        return FakeModel(label=name, api_key=SECRET, fails=name.startswith("broken"), wait=wait)
 
-    def ask(self, router: RunnableRouter, messages: Messages) -> tuple[str, dict[str, Any]]:
-        return _answer(router.invoke(list(messages)))
+    def ask(self, router: RunnableRouter, messages: Messages, session: str | None = None) -> tuple[str, dict[str, Any]]:
+        return _answer(router.invoke(list(messages), _config(session)))
 
-    async def aask(self, router: RunnableRouter, messages: Messages) -> tuple[str, dict[str, Any]]:
-        return _answer(await router.ainvoke(list(messages)))
+    async def aask(
+        self, router: RunnableRouter, messages: Messages, session: str | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        return _answer(await router.ainvoke(list(messages), _config(session)))
 
     def stream(self, router: RunnableRouter, messages: Messages) -> str:
         return "".join(chunk.text for chunk in router.stream(list(messages))).partition(":")[0]
@@ -65,6 +72,10 @@ class LangChain:
         agent = create_agent(model("default-model"), tools=[look_up], middleware=[middleware])
         await agent.ainvoke({"messages": [("user", question)]})
         return calls
+
+
+def _config(session: str | None) -> RunnableConfig:
+    return {"configurable": {"thread_id": session}} if session else {}
 
 
 def _answer(message: AIMessage) -> tuple[str, dict[str, Any]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock
 from llama_index.core.tools import FunctionTool
+from llama_index_instrumentation.dispatcher import instrument_tags
 from pydantic import Field
 
 from llamaindex_archroute import ArchRouterLLM, Route
@@ -22,9 +25,13 @@ class _Model(Target):
 
     def _answer(self, messages: Any, **kwargs: Any) -> ChatMessage:
         self.calls.append(self.label)
+        time.sleep(0.5 if self.label.startswith("slow") else 0)
         if self.label.startswith("broken"):
             raise ConnectionError("the provider is down")
         return super()._answer(messages, **kwargs)
+
+    async def achat(self, messages: Any, **kwargs: Any) -> ChatResponse:
+        return await asyncio.to_thread(self.chat, messages, **kwargs)
 
 
 class LlamaIndex:
@@ -38,11 +45,15 @@ class LlamaIndex:
     def model(self, name: str) -> _Model:
         return _Model(name, api_key=SECRET)
 
-    def ask(self, router: ArchRouterLLM, messages: Messages) -> tuple[str, dict[str, Any]]:
-        return _answer(router.chat(_messages(messages)))
+    def ask(self, router: ArchRouterLLM, messages: Messages, session: str | None = None) -> tuple[str, dict[str, Any]]:
+        with instrument_tags({"session_id": session}):
+            return _answer(router.chat(_messages(messages)))
 
-    async def aask(self, router: ArchRouterLLM, messages: Messages) -> tuple[str, dict[str, Any]]:
-        return _answer(await router.achat(_messages(messages)))
+    async def aask(
+        self, router: ArchRouterLLM, messages: Messages, session: str | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        with instrument_tags({"session_id": session}):
+            return _answer(await router.achat(_messages(messages)))
 
     def stream(self, router: ArchRouterLLM, messages: Messages) -> str:
         return "".join(chunk.delta or "" for chunk in router.stream_chat(_messages(messages))).removeprefix(

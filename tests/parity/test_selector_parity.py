@@ -6,7 +6,7 @@ import pytest
 
 from archroute import PolicySet
 from archroute.conversation import text_of
-from tests.parity.behaviours import FILE, TABLE, Behaviour
+from tests.parity.behaviours import TABLE, Behaviour
 
 pytest.importorskip("llama_index.core")
 
@@ -24,7 +24,7 @@ def select(behaviour: Behaviour) -> tuple[ArchRouterSelector, str]:
     selector = ArchRouterSelector(
         "default",
         default_is_choice=False,
-        policies=PolicySet.from_yaml(FILE),
+        policies=PolicySet.from_yaml(behaviour.file),
         history=earlier,
         window=arguments.pop("history", "all"),
         **arguments,
