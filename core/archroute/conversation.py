@@ -6,6 +6,7 @@ calls); of a multimodal message the text parts stay.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -113,8 +114,8 @@ class Conversation:
     def fit(self, measure: Callable[[Conversation], int], limit: int) -> Conversation:
         """The newest of the conversation that measures at most `limit`.
 
-        Turns are taken newest first. The first one that no longer fits ends the walk; if it is the user's, its middle is cut
-        to the room that is left. The last user message always stays, cut in its middle if it must be.
+        As many of the newest turns stay as fit. If the one before them is the user's, its middle is cut to the room that is left. The
+        last user message always stays, cut in its middle if it must be.
 
         Args:
             measure: The size, in tokens, of the prompt that holds a conversation; grows with the conversation.
@@ -125,7 +126,7 @@ class Conversation:
         """
 
         def fits(turns: tuple[Turn, ...]) -> bool:
-            countable = all(len(turn.content) <= limit * _CHARACTERS_PER_TOKEN for turn in turns)
+            countable = sum(len(turn.content) for turn in turns) <= limit * _CHARACTERS_PER_TOKEN
             return countable and measure(Conversation(turns, True)) <= limit
 
         if fits(self.turns):
@@ -142,13 +143,12 @@ class Conversation:
                     hint="shorten the policies' descriptions, allow a longer prompt, or use two routers",
                 )
             return Conversation((trimmed,), True)
-        for turn in reversed(self.turns[:last]):
-            if not fits((turn, *kept)):
-                trimmed = _trimmed(turn, kept, measure, limit) if turn.role == "user" else None
-                kept = (trimmed, *kept) if trimmed else kept
-                break
-            kept = (turn, *kept)
-        return Conversation(kept, True)
+        first = bisect_left(range(last), True, key=lambda start: fits((*self.turns[start:last], *kept)))
+        whole = (*self.turns[first:last], *kept)
+        if first and self.turns[first - 1].role == "user":
+            trimmed = _trimmed(self.turns[first - 1], whole, measure, limit)
+            whole = (trimmed, *whole) if trimmed else whole
+        return Conversation(whole, True)
 
 
 def check_history(history: History) -> History:

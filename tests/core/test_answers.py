@@ -37,11 +37,25 @@ def test_a_branch_brings_its_ancestors_and_nothing_else():
 
 
 def test_below_takes_whole_levels_first():
-    trie = AnswerTrie({str(last): [[1, 2, last, 8, 9]] for last in range(3, 50)})
+    trie = AnswerTrie({str(last): [[1, 2, last, 8, 9]] for last in range(3, 8)})
     assert sorted(trie.below([0], 1000)) == list(range(len(trie) + 1))
-    first = trie.branch(trie.below([0], 10))
+    first = trie.branch(trie.below([0], 6))
     assert first.tokens[:2].tolist() == [1, 2]  # the tokens all answers begin with
     assert set(first.depths[2:].tolist()) == {3}
+
+
+def test_below_ends_where_too_many_choices_follow():
+    trie = AnswerTrie({str(last): [[1, 2, last, 8, 9]] for last in range(3, 50)})
+    assert trie.branch(trie.below([0], 1000)).tokens.tolist() == [1, 2]
+    choice = trie.below([0], 1000)[-1] + 1
+    assert trie.below([choice], 1000) == [choice, choice + 1]  # what has one way on is read to its end
+
+
+def test_the_stem_is_what_many_answers_share():
+    trie = AnswerTrie({str(last): [[1, 2, last, 8], [5, last, 8]] for last in range(10, 30)})
+    assert sorted(trie.stem.tokens.tolist()) == [1, 2, 5]
+    few = AnswerTrie({"a": [[1, 2, 3]], "b": [[1, 4, 5]]})
+    assert len(few.stem.nodes) == len(few)
 
 
 def test_probabilities_are_products_along_paths_summed_over_spellings():

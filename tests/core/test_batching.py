@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from archroute import Batching, Conversation, EngineError, OverloadedError, Policy, Router, SettingError
+from archroute.engines.arch_router import ArchRouterEngine
 from archroute.engines.base import Engine, Scores
 from archroute.evaluate import read_cases
 
@@ -131,24 +133,33 @@ print([thread.name for thread in threading.enumerate()])
     assert ended.stdout.splitlines() == ["['MainThread', 'archroute']", "['MainThread']"]
 
 
-async def test_the_loop_runs_while_decisions_are_made(tiny_checkpoint: Path):
+async def test_the_loop_is_never_held_up_while_decisions_are_made(tiny_checkpoint: Path):
+    """What holds the interpreter's lock for long does so every time; a busy machine's pauses come and go."""
     cases = read_cases(tiny_checkpoint / "heldout.jsonl")[:32]
-    router = Router(cases[0].policies, model=tiny_checkpoint)
-    ticks = 0
+    alone = Router(cases[0].policies, model=tiny_checkpoint)
+    expected = [alone.route(case.conversation).route for case in cases]
+    longest = []
+    for _ in range(5):
+        router = Router(cases[0].policies, model=ArchRouterEngine.from_directory(tiny_checkpoint))
+        ticking = asyncio.create_task(longest_gap())
+        decisions = await asyncio.gather(*(router.aroute(case.conversation) for case in cases))
+        ticking.cancel()
+        longest.append(await ticking)
+        assert [decision.route for decision in decisions] == expected
+        if longest[-1] < 0.05:
+            return
+    raise AssertionError(f"the event loop stood still for {min(longest):.3f} s")
 
-    async def tick() -> None:
-        nonlocal ticks
+
+async def longest_gap() -> float:
+    """The longest time between two turns of the event loop, in seconds, until this is cancelled."""
+    longest, before = 0.0, time.perf_counter()
+    with suppress(asyncio.CancelledError):
         while True:
             await asyncio.sleep(0.001)
-            ticks += 1
-
-    ticking = asyncio.create_task(tick())
-    started_at = time.perf_counter()
-    decisions = await asyncio.gather(*(router.aroute(case.conversation) for case in cases))
-    elapsed = time.perf_counter() - started_at
-    ticking.cancel()
-    assert [decision.route for decision in decisions] == [router.route(case.conversation).route for case in cases]
-    assert ticks > elapsed / 0.05  # on average never further apart than 50 ms
+            now = time.perf_counter()
+            longest, before = max(longest, now - before), now
+    return max(longest, time.perf_counter() - before)
 
 
 def test_impossible_batching_is_refused():

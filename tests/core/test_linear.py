@@ -107,6 +107,6 @@ def test_saturating_products_are_found_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(PackedLinear, "multiplied", lambda self, x: torch.full((len(x), 16), 32767.0))
     assert not linear.packed_is_right()
     linear._fastest_on_cpu.cache_clear()
-    kernel, _ = linear.fastest_on(torch.device("cpu"), fast=True)
+    kernel, _ = linear.fastest_on(torch.device("cpu"))
     linear._fastest_on_cpu.cache_clear()
     assert kernel == "widened"

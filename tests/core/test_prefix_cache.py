@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from archroute import Conversation, Policy, Router, Turn
 from archroute.engines.arch_router import ArchRouterEngine
 from archroute.engines.arch_router.prefix_cache import KeyValues, PrefixCache, common_prefix
+from archroute.evaluate import read_cases
 
 SETS = (
     [Policy("travel", "Planning trips"), Policy("tax", "Tax law")],
@@ -119,6 +120,22 @@ def test_many_policies_are_scored_level_by_level_as_in_one_pass(
             assert step.probabilities[name] == pytest.approx(probability, abs=1e-3)
         undecided += sum(1e-3 < probability < 0.9 for probability in whole.probabilities.values())
     assert undecided > 10
+
+
+def test_a_trained_checkpoint_scores_in_steps_as_in_one_pass(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+    cases = read_cases(tiny_checkpoint / "heldout.jsonl")[:40]
+    found = []
+    for whole in (0, 10**6):
+        monkeypatch.setattr("archroute.engines.arch_router.engine.WHOLE_TRIE", whole)
+        engine = ArchRouterEngine.from_directory(tiny_checkpoint)
+        found.append([engine.score(case.policies, [case.conversation])[0] for case in cases])
+        engine.forget()
+        together = engine.score_each([(case.policies, case.conversation) for case in cases])
+        for one, packed in zip(found[-1], together, strict=True):
+            assert one.probabilities == pytest.approx(packed.probabilities, abs=1e-3)
+    for steps, once in zip(*found, strict=True):
+        assert steps.probabilities == pytest.approx(once.probabilities, abs=1e-3)
+        assert steps.coverage == pytest.approx(once.coverage, abs=1e-3)
 
 
 def test_threads_get_what_they_asked_for(tiny_checkpoint: Path, expected: list[list[dict[str, float]]]):

@@ -31,6 +31,7 @@ POLICIES = 10
 TURNS = 6  # user turns of the conversation that is compared: a prompt of about 800 tokens
 _POLICY_COUNTS = (10, 50, 100, 200)
 _TURN_COUNTS = (2, 5, 10, 20)
+_CACHE_BYTES = 2**30  # holds 200 policies
 _OTHER = 50  # from here on, variants of conversations that no cold decision has read
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json", "merges.txt")
 
@@ -42,7 +43,7 @@ def run(*, quick: bool = False, tokenizer: Path | None = None, step: Step = lamb
     """Measure.
 
     Args:
-        quick: Fewer repetitions, for an answer within five minutes on two cores.
+        quick: Two repetitions, one of what generates, and only the ends of each curve: an answer within five minutes on two cores.
         tokenizer: A directory with Qwen2.5's tokenizer; None: a stand-in, which the result names.
         step: Told what is done next.
 
@@ -59,21 +60,20 @@ def run(*, quick: bool = False, tokenizer: Path | None = None, step: Step = lamb
         step("quantising")
         preparing = measured("prepare", raw, prepared)
         step("loading")
-        loading, quantising = measured("load", prepared), measured("load", raw)["seconds"]
-        engines = {name: Ours(prepared, name) for name in ("fast", "exact")}
-        contenders: list[Contender] = [*engines.values()]
+        loading, quantising = measured("load", prepared), measured("start", raw)["seconds"]
+        engine = ArchRouterEngine.from_directory(prepared, cache_bytes=_CACHE_BYTES)
+        ours = Ours(engine, fast=True)
+        contenders: list[Contender] = [ours, Ours(engine, fast=False)]
         step("loading bfloat16 and quanto")
-        contenders += [Generate(raw, engines["fast"].engine, int8=int8) for int8 in (False, True)]
+        contenders += [Generate(raw, engine, int8=int8) for int8 in (False, True)]
         if llama_cpp_is_installed():
             step("converting for llama.cpp")
-            contenders.append(LlamaCpp(raw, engines["fast"].engine))
-        cold, warm = _compared(contenders, repetitions, step)
-        ours = engines["fast"]
-        step("policies and turns")
+            contenders.append(LlamaCpp(raw, engine))
+        cold, warm = _compared(contenders, repetitions, 1 if quick else repetitions, step)
+        floors = _floors(ours)
         step_size = 3 if quick else 1  # the first and the last of each
-        by_policies = {n: _warm(ours, policies(n), TURNS, repetitions) for n in _POLICY_COUNTS[::step_size]}
-        by_turns = {n: _warm(ours, policies(POLICIES), n, repetitions) for n in _TURN_COUNTS[::step_size]}
-        floors = _floors(ours.engine)
+        by_turns = {n: _warm(ours, policies(POLICIES), n, repetitions, step) for n in _TURN_COUNTS[::step_size]}
+        by_policies = {n: _warm(ours, policies(n), TURNS, repetitions, step) for n in _POLICY_COUNTS[::step_size]}
     return {
         **_told("fast", cold, warm, floors),
         "exact": _told("exact", cold, warm, floors),
@@ -107,17 +107,22 @@ def machine() -> str:
 
 
 def _compared(
-    contenders: Sequence[Contender], repetitions: int, step: Step
+    contenders: Sequence[Contender], repetitions: int, whole: int, step: Step
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Milliseconds of cold and warm decisions on the same prompts, the contenders taking turns."""
+    """Milliseconds of cold and warm decisions on the same prompts, the contenders taking turns.
+
+    Those that read the whole prompt every time, and take longest, do so `whole` times.
+    """
     cold: dict[str, list[float]] = defaultdict(list)
     warm: dict[str, list[float]] = defaultdict(list)
     routes = policies(POLICIES)
     for contender in contenders:
-        contender.decide(routes, conversation(1, variant=99))  # what is only paid once in a process
+        contender.decide(policies(1), conversation(1, variant=99))  # what is only paid once in a process
     for number in range(repetitions):
         for contender in contenders:
-            step(f"{contender.name}, {number + 1} of {repetitions}")
+            if not contender.remembers and number >= whole:
+                continue
+            step(f"{contender.name}, {number + 1} of {repetitions if contender.remembers else whole}")
             contender.forget()
             cold[contender.name].append(contender.milliseconds(routes, conversation(TURNS, number)))
             if contender.remembers:
@@ -133,25 +138,27 @@ def _after_a_turn(contender: Contender, routes: Sequence[Policy], turns: int, va
     return contender.milliseconds(routes, conversation(turns, variant))
 
 
-def _warm(contender: Contender, routes: Sequence[Policy], turns: int, repetitions: int) -> float:
+def _warm(contender: Contender, routes: Sequence[Policy], turns: int, repetitions: int, step: Step) -> float:
+    step(f"{len(routes)} policies, {turns} turns")
     contender.forget()
     return statistics.median(_after_a_turn(contender, routes, turns, variant) for variant in range(repetitions))
 
 
-def _floors(engine: ArchRouterEngine) -> dict[str, float]:
+def _floors(ours: Ours) -> dict[str, float]:
     """Milliseconds that the products alone would take of a cold and a warm decision, at the best rate of the int8 product."""
-    routes = tuple(policies(POLICIES))
-    question = engine.question(routes)
-    prompt = engine.tokens(routes, conversation(TURNS))
-    engine.forget()
-    engine.score(routes, [conversation(TURNS - 1)])
-    before = engine.cache_stats.tokens_saved
-    engine.score(routes, [conversation(TURNS)])
-    saved = engine.cache_stats.tokens_saved - before
-    rate = _best_rate()
-    each = 2 * _weights(engine.shape)
-    rows = {"cold": len(prompt) + len(question.first.nodes), "warm": len(prompt) - saved + len(question.first.nodes)}
-    return {name: count * each / rate * 1000 for name, count in rows.items()}
+    routes, engine = policies(POLICIES), ours.engine
+
+    def rows(turns: int) -> int:
+        before = engine.tokens_read
+        ours.decide(routes, conversation(turns))
+        return engine.tokens_read - before
+
+    ours.forget()
+    cold = rows(TURNS)
+    ours.forget()
+    rows(TURNS - 1)
+    each = 2 * _weights(engine.shape) / _best_rate() * 1000
+    return {"cold": cold * each, "warm": rows(TURNS) * each}
 
 
 def _weights(shape: Shape) -> int:

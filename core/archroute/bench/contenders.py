@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from archroute.conversation import Conversation
-from archroute.engines.arch_router.engine import ArchRouterEngine, Compute
+from archroute.engines.arch_router.engine import ArchRouterEngine
 from archroute.policy import Policy
 
 ANSWER_TOKENS = 9
@@ -45,16 +45,23 @@ class Contender(ABC):
 
 
 class Ours(Contender):
-    """This project's engine over prepared weights."""
+    """This project's engine.
+
+    Args:
+        engine: May be another contender's too, as long as `forget` comes between them.
+        fast: Whether it rounds activations to int8.
+    """
 
     remembers = True
 
-    def __init__(self, prepared: Path, compute: Compute) -> None:
-        self.name = compute
-        self.engine = ArchRouterEngine.from_directory(prepared, compute=compute, cache_bytes=2**30)
+    def __init__(self, engine: ArchRouterEngine, *, fast: bool) -> None:
+        self.name = "fast" if fast else "exact"
+        self.engine = engine
+        self._fast = fast
 
     def decide(self, routes: Sequence[Policy], conversation: Conversation) -> None:
-        """One pass over what is new."""
+        """Read what is new."""
+        self.engine.fast = self._fast
         self.engine.score(routes, [conversation])
 
     def forget(self) -> None:

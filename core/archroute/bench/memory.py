@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def measured(task: str, *directories: Path) -> dict[str, float]:
-    """What `task` (`load DIR` or `prepare SOURCE DIR`) took, in GB and seconds."""
+    """What `task` (`start DIR`, `load DIR`: start and decide, or `prepare SOURCE DIR`) took, in GB and seconds."""
     command = [sys.executable, "-m", "archroute.bench.memory", task, *map(str, directories)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     return dict(json.loads(done.stdout.splitlines()[-1]))

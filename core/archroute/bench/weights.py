@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -41,13 +42,16 @@ def write_random_checkpoint(directory: Path, config: dict[str, object] = CONFIG)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
     layers = int(str(config["num_hidden_layers"]))
-    places: dict[str, str] = {}
-    for shard in range(_SHARDS):
+
+    def written(shard: int) -> dict[str, str]:
         name = f"model-{shard + 1:05}-of-{_SHARDS:05}.safetensors"
         first, last = layers * shard // _SHARDS, layers * (shard + 1) // _SHARDS
         tensors = dict(_tensors(config, range(first, last), outer=shard == 0))
         save_file(tensors, directory / name, metadata={"format": "pt"})
-        places |= dict.fromkeys(tensors, name)
+        return dict.fromkeys(tensors, name)
+
+    with ThreadPoolExecutor(2) as pool:  # drawing numbers takes one core
+        places = {tensor: name for shard in pool.map(written, range(_SHARDS)) for tensor, name in shard.items()}
     index = {"metadata": {}, "weight_map": places}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     return directory

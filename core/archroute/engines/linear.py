@@ -11,7 +11,7 @@ Three ways to multiply, all over the same weights:
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol
@@ -25,6 +25,7 @@ Kernel = Literal["packed", "widened"]
 
 _LEVELS = 127  # of an int8 part on either side of zero
 _ZERO = 128  # oneDNN's fast product wants unsigned activations: zero is stored as this
+_FAR_SLOWER = 10  # times; a reference kernel is by hundreds
 _FINE = 254  # how much finer the second part's steps are: it halves what rounding the first one left
 
 
@@ -152,31 +153,33 @@ def linear_of(
     return WidenedLinear(data, scale, dtype, bias)
 
 
-def fastest_on(device: torch.device, *, fast: bool) -> tuple[Kernel, torch.dtype]:
-    """The kernel and the float type that are fastest on a device, for fast or for exact products."""
+def fastest_on(device: torch.device) -> tuple[Kernel, torch.dtype]:
+    """The kernel and the float type that are fastest on a device."""
     if device.type == "cpu":
-        return _fastest_on_cpu(fast)
+        return _fastest_on_cpu()
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         return "widened", torch.float16
     return "widened", torch.bfloat16
 
 
-@lru_cache(maxsize=2)
-def _fastest_on_cpu(fast: bool) -> tuple[Kernel, torch.dtype]:
-    """Measured once a process on one small layer.
+@lru_cache(maxsize=1)
+def _fastest_on_cpu() -> tuple[Kernel, torch.dtype]:
+    """Measured once a process on a small layer.
 
-    Packed weights are only taken where their products are right: without VNNI, sums of int8 products saturate.
+    Packed weights are only taken where their products are right: without VNNI, sums of int8 products saturate. They are then faster
+    than widened ones, exact products too, unless all oneDNN has for this CPU is its reference kernel; a busy machine shall not make
+    that difference look small.
     """
     draw = torch.Generator().manual_seed(0)
-    data = torch.randint(-127, 128, (4096, 1024), dtype=torch.int8, generator=draw)
-    x = torch.randn(192, 1024, generator=draw)
-    scale = torch.full((4096,), 0.01)
-    seconds = {
-        dtype: _seconds(WidenedLinear(data, scale, dtype), x, fast=fast) for dtype in (torch.float32, torch.bfloat16)
-    }
+    data = torch.randint(-127, 128, (512, 512), dtype=torch.int8, generator=draw)
+    x = torch.randn(64, 512, generator=draw)
+    floats = {dtype: FloatLinear(data.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
+    seconds = dict(zip(floats, _seconds(list(floats.values()), x), strict=True))
     dtype = min(seconds, key=lambda one: seconds[one])
-    if packed_is_right() and _seconds(PackedLinear(data, scale, dtype), x, fast=fast) < seconds[dtype]:
-        return "packed", dtype
+    if packed_is_right():
+        (packed,) = _seconds([PackedLinear(data, torch.full((512,), 0.01), dtype)], x)
+        if packed < _FAR_SLOWER * seconds[dtype]:
+            return "packed", dtype
     return "widened", dtype
 
 
@@ -190,14 +193,15 @@ def packed_is_right() -> bool:
         return False  # this build of torch has no such product
 
 
-def _seconds(layer: Linear, x: Tensor, *, fast: bool) -> float:
-    """The best of several products' times, after one that warms up; several, since other programs may be busy."""
-    times = []
-    for _ in range(9):
-        start = time.perf_counter()
-        layer.product(x, fast=fast)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+def _seconds(layers: Sequence[Linear], x: Tensor) -> list[float]:
+    """The best of several products' times of each layer; short ones that take turns, since other programs may be busy."""
+    times: list[list[float]] = [[] for _ in layers]
+    for _ in range(20):
+        for layer, measured in zip(layers, times, strict=True):
+            start = time.perf_counter()
+            layer.product(x)
+            measured.append(time.perf_counter() - start)
+    return [min(measured) for measured in times]
 
 
 def _stacked(tensors: list[Tensor]) -> Tensor:

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+_STEM = 8  # through a node of the stem passes one in so many spellings, or more
+_WORTH = 8  # a node that fewer than one in so many answers would pass through is not read ahead of the choice
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -42,6 +45,8 @@ class AnswerTrie:
         edge_nodes: The node every edge leaves. Shape [edges].
         edge_tokens: The token of every edge. Shape [edges].
         edge_targets: The node every edge leads to, -1 where an answer ends. Shape [edges].
+        whole: All nodes.
+        stem: The nodes that many answers share.
     """
 
     def __init__(self, answers: Mapping[str, Sequence[Sequence[int]]]) -> None:
@@ -80,6 +85,8 @@ class AnswerTrie:
         self._ways = _padded(ways, len(edges))  # [nodes, longest]
         self._width = torch.bincount(self.edge_nodes, minlength=len(nodes))
         self.whole = self.branch(range(1, len(nodes)))
+        passing = torch.bincount(self.edge_nodes[[edge for path in paths for edge in path]])
+        self.stem = self.branch((passing * _STEM >= len(paths)).nonzero().flatten().tolist())
 
     def __len__(self) -> int:
         """Nodes, the root not counted: tokens that a pass reads beyond the prompt."""
@@ -112,12 +119,20 @@ class AnswerTrie:
         )
 
     def below(self, nodes: Iterable[int], most: int) -> list[int]:
-        """Up to `most` nodes from the given ones downwards, level by level, so that whole levels are read before deeper ones."""
+        """Up to `most` nodes from the given ones downwards, level by level, as far as they are worth reading before more is known.
+
+        That is judged as if all choices were alike.
+        """
         found: list[int] = []
-        level = list(nodes)
+        level = [(node, 1.0) for node in nodes]
         while level and len(found) < most:
-            found += level[: most - len(found)]
-            level = [child for node in level for child in self._children[node]]
+            found += [node for node, _ in level][: most - len(found)]
+            level = [
+                (child, share / len(self._children[node]))
+                for node, share in level
+                for child in self._children[node]
+                if share / len(self._children[node]) >= 1 / _WORTH
+            ]
         return found
 
     def unread(self) -> Tensor:

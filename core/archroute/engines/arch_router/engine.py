@@ -1,4 +1,4 @@
-"""Arch-Router as an engine: the prompt and all possible answers go through the model in one pass."""
+"""Arch-Router as an engine: the possible answers go through the model with the prompt instead of being generated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from archroute.engines.arch_router.answers import AnswerTrie
 from archroute.engines.arch_router.checkpoint import Checkpoint
 from archroute.engines.arch_router.model import Qwen2, Shape
 from archroute.engines.arch_router.prefix_cache import PrefixCache, common_prefix
-from archroute.engines.arch_router.reader import STEM, WHOLE_TRIE, PromptReader, Question, Reading
+from archroute.engines.arch_router.reader import WHOLE_TRIE, PromptReader, Question, Reading
 from archroute.engines.base import CacheStats, Engine, Scores
 from archroute.engines.linear import Kernel, fastest_on
 from archroute.engines.memory import give_back
@@ -40,8 +40,9 @@ class ArchRouterEngine(Engine):
     """Scores policies with a Qwen2-architecture checkpoint that was tuned on Arch-Router's prompt.
 
     The answer is one of few known strings, so none is generated: a trie of all answers, in every spelling the model uses, follows the
-    prompt, and one forward pass with a tree mask gives each answer's exact probability. The policies, and the turns of a
-    conversation that were read before, are not read again.
+    prompt, and one forward pass with a tree mask gives each answer's exact probability; of a larger trie, only the branches where an
+    answer may lie are read, in a second, short pass. The policies, and the turns of a conversation that were read before, are not
+    read again.
 
     Args:
         model: The decoder.
@@ -125,7 +126,7 @@ class ArchRouterEngine(Engine):
 
         checkpoint = Checkpoint(directory)
         place = torch.device(device)
-        fastest_kernel, fastest = fastest_on(place, fast=may_be_fast(compute, safe=checkpoint.fast_is_safe))
+        fastest_kernel, fastest = fastest_on(place)
         if dtype is None:
             dtype = torch.float32 if checkpoint.dtype == torch.float32 else fastest
         hint = "tokenizer.json and tokenizer_config.json with the chat template belong beside the weights"
@@ -136,6 +137,8 @@ class ArchRouterEngine(Engine):
             tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
         except (OSError, ValueError) as error:
             raise ModelError(f"{directory} has no usable tokenizer: {error}", hint=hint) from error
+        for table in ("_vocab", "_merges"):  # fifty megabytes that the tokenizer's compiled half holds itself
+            vars(tokenizer).pop(table, None)
         give_back()
         tensors = checkpoint.load(quantize=quantize, dtype=dtype, device=place)
         decoder = Qwen2(checkpoint.shape, tensors, kernel or fastest_kernel, dtype)
@@ -160,6 +163,11 @@ class ArchRouterEngine(Engine):
     def shape(self) -> Shape:
         """The model's sizes."""
         return self._model.shape
+
+    @property
+    def tokens_read(self) -> int:
+        """How many tokens have gone through the model so far: what decisions cost."""
+        return self._reader.tokens_read
 
     def forget(self) -> None:
         """Empty the prefix cache."""
@@ -191,8 +199,8 @@ class ArchRouterEngine(Engine):
     def edge_log_probabilities(self, prompts: Sequence[list[int]], routes: Sequence[Policy]) -> Tensor:
         """Natural log of the probability of every edge of the answers' trie after every prompt: [prompts, edges].
 
-        Exact for nodes that an answer reaches with a probability of at least a millionth of all answers'; of other nodes' edges, their
-        shares among each other.
+        Exact for nodes that an answer reaches with a probability of at least a hundred-thousandth of all answers'; of other nodes'
+        edges, their shares among each other, and of nodes that were not read, equal ones.
         """
         readings = [Reading(self.question(tuple(routes)), list(prompt)) for prompt in prompts]
         with self._passing, torch.inference_mode():
@@ -226,7 +234,7 @@ class ArchRouterEngine(Engine):
         limit = self.max_prompt_tokens or len(empty) + CONVERSATION_TOKENS
         return Question(
             trie=trie,
-            first=trie.whole if len(trie) <= WHOLE_TRIE else trie.branch(trie.below([0], STEM)),
+            first=trie.whole if len(trie) <= WHOLE_TRIE else trie.stem,
             limit=min(limit, self._model.shape.context - trie.depth),
             policies=tuple(one[: common_prefix(one, two)]),
             tail=common_prefix(one[::-1], two[::-1]) + _SEAM,

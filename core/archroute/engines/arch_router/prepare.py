@@ -17,7 +17,7 @@ from archroute.errors import DownloadError, ModelError
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "README.md", "LICENSE*"]
 
-_SHARD_BYTES = 2**28  # what is quantised is written whenever it has reached this size
+_SHARD_BYTES = 2**27  # what is quantised is written whenever it has reached this size
 
 Progress = Callable[[int, int], None]
 """Told after each file how many of how many are done."""
