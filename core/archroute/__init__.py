@@ -1,11 +1,11 @@
-"""archroute: Arch-Router inside your application. Policies in plain language, one forward pass a decision.
+"""archroute: Arch-Router inside your application. Policies in plain language, decisions in your own process.
 
     >>> from archroute import Policy, Router
     >>> router = Router([Policy("tax", "Tax law and returns"), Policy("travel", "Planning trips")], model="embedded")
     >>> router.route("Which flights go to Lisbon on Friday?").route
     'travel'
 
-The way of a request: `conversation` → `prompt` → `engines` → `decision`. The LangChain and LlamaIndex packages,
+The way of a request: `conversation` → `prompt` → `engines` → `decision` → `dispatch`. The LangChain and LlamaIndex packages,
 `langchain_archroute` and `llamaindex_archroute`, carry a decision on to the user's models.
 """
 

@@ -119,6 +119,11 @@ def test_a_slip_is_mended_and_what_is_no_plain_word_stays():
         assert speller.mended(text) == text
 
 
+def test_two_slips_in_a_long_word_are_mended_and_short_words_only_into_common_ones():
+    speller = Speller(["the", "before", *(f"word{number}" for number in range(2000)), "translate", "cab"])
+    assert speller.mended("tarnslte this beefroe teh cag") == "translate this before the cag"
+
+
 def test_several_questions_on_one_conversation_read_it_once(monkeypatch: pytest.MonkeyPatch):
     engine = EmbeddedEngine()
     chat = Conversation.from_text("crop this picture and make the sky bluer")

@@ -8,8 +8,10 @@ import torch
 
 from archroute.conversation import Conversation
 from archroute.policy import Policy
-from training.embedded.calibration import calibrated, calibration_error
+from training.embedded.calibration import calibrated, calibration_error, recalibrated
 from training.embedded.noise import misspelt
+from training.embedded.phrases import LEADS
+from training.embedded.rooms import RoomSampler, choices
 from training.embedded.sampling import Sampler
 from training.embedded.sources import Area, Concept
 from training.embedded.tensors import quantized
@@ -33,7 +35,10 @@ def _cases(sampler: Sampler, rounds: int = 200):
     for _ in range(rounds):
         group = sampler.group(policies=6, cases=6, weights={"written": 1.0})
         for case in group.cases:
-            yield [policy.name for policy in group.policies], case, case.conversation.turns[-1].content
+            last = case.conversation.turns[-1].content
+            for lead in LEADS:
+                last = last.removeprefix(f"{lead} ")
+            yield [policy.name for policy in group.policies], case, last
 
 
 def test_the_answer_is_the_policy_that_the_last_turn_was_written_for():
@@ -66,6 +71,29 @@ def test_texts_that_belong_to_nothing_are_only_used_where_all_policies_are_of_th
             assert all(name.startswith(area) for name in names)
 
 
+def test_in_a_choice_of_policies_the_answer_is_the_right_one_if_it_is_chosen_and_none_if_not():
+    areas = [_area("north", overlaps={"a": {"b"}}), _area("south")]
+    sampler, draw = RoomSampler(areas, 7, augment=False), random.Random(7)
+    seen = set()
+    for _ in range(60):
+        room = sampler.room(policies=6, members=10, weights={"written": 1.0})
+        for choice in choices(room, 4, draw):
+            names = [room.policies[place].name for place in choice.policies]
+            for number, answer in zip(choice.members, choice.answers, strict=True):
+                last = room.members[number].conversation.turns[-1].content
+                for lead in LEADS:
+                    last = last.removeprefix(f"{lead} ")
+                kind, *rest = last.split()
+                wanted = "_".join(rest)
+                if kind == "request":
+                    assert not (wanted == "north_a" and "north_b" in names)
+                    domain = wanted.split("_")[0]
+                    right = next((name for name in (wanted, domain) if name in names), None)
+                    assert (names[answer] if answer < len(names) else None) == right
+                seen.add((kind, answer == len(names)))
+    assert {("request", True), ("request", False), ("vague", False), ("miss", True), ("outside", True)} <= seen
+
+
 def test_a_seed_gives_the_same_cases():
     one, two = (list(_cases(Sampler([_area("north")], 4, augment=True), 20)) for _ in range(2))
     assert one == two
@@ -91,12 +119,7 @@ def test_calibration_softens_a_model_that_is_too_sure_and_keeps_its_choice():
         results.append(("source", "kind", row * 8, answer))
     tensors = {"head.scale": torch.tensor(8.0).log(), "head.null.1.bias": torch.zeros(1)}
     better = calibrated(tensors, results)
-    factor = (better["head.scale"] - tensors["head.scale"]).exp()
-    shift = (better["head.null.1.bias"] - tensors["head.null.1.bias"]) * tensors["head.scale"].exp()
-    after = [
-        (source, kind, torch.cat([row[:-1], row[-1:] + shift]) * factor, answer)
-        for source, kind, row, answer in results
-    ]
+    after = recalibrated(results, tensors, better)
     assert calibration_error(after) < calibration_error(results) / 2
     for (_, _, before, _), (_, _, row, _) in zip(results, after, strict=True):
         assert before[:-1].argmax() == row[:-1].argmax()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,16 @@ def calibrated(tensors: dict[str, Tensor], results: Sequence[Result]) -> dict[st
         "head.scale": tensors["head.scale"] + factor,
         "head.null.1.bias": tensors["head.null.1.bias"] + shift / scale,
     }
+
+
+def recalibrated(results: Sequence[Result], before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[Result]:
+    """The results as `after` would have given them, which differs from `before` as `calibrated` makes it differ."""
+    factor = (after["head.scale"] - before["head.scale"]).exp()
+    shift = (after["head.null.1.bias"] - before["head.null.1.bias"]) * before["head.scale"].exp()
+    return [
+        (source, kind, torch.cat([row[:-1], row[-1:] + shift]) * factor, answer)
+        for source, kind, row, answer in results
+    ]
 
 
 def calibration_error(results: Sequence[Result]) -> float:

@@ -1,9 +1,10 @@
-"""Training: groups of cases drawn anew for every step."""
+"""Training: rooms of policies and conversations drawn anew for every step."""
 
 from __future__ import annotations
 
 import json
 import math
+import random
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,17 +19,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from archroute.engines.embedded.comparison import Comparison
 from archroute.engines.embedded.encoder import Encoder
 from archroute.engines.embedded.text import Reader
+from archroute.evaluate import read_cases
+from archroute.policy import OTHER, Policy
 from training.embedded.likeness import alike_concepts
-from training.embedded.sampling import Group, Sampler
-from training.embedded.sources import Area
+from training.embedded.rooms import Room, RoomSampler, choices
+from training.embedded.sampling import Case, Group, Sampler
+from training.embedded.sources import WRITTEN, Area
 from training.embedded.tensors import halved
 
 SEED = 20
-SOURCES = {"written": 0.55, "clinc150": 0.15, "banking77": 0.15, "sgd": 0.15}
-GROUPS, POLICIES, CASES = 6, (2, 14), 12
-"""A step: its groups, the least and most policies offered in one, and its cases."""
+SOURCES = {"written": 0.45, "clinc150": 0.15, "banking77": 0.2, "sgd": 0.2}
+ROOMS, POLICIES, MEMBERS, CHOICES = 3, 18, 20, 8
+"""A step: its rooms, the policies and conversations of each, and how many choices of the policies are asked about."""
 
-PEAK_RATE, HEAD_RATE, WARMUP = 8e-5, 1e-3, 0.05
+NONE_SHARE, DROPOUT = 0.25, 0.3
+"""What the conversations that belong to none count together, and the share of the null's content features left out."""
+
+APPLICATIONS = WRITTEN / "applications" / "validation.jsonl"
+
+PEAK_RATE, HEAD_RATE, WARMUP = 8e-5, 2e-3, 0.05
 """The encoder's and the head's peak learning rates, and the share of the steps in which they are reached."""
 
 SMOOTHING = 0.03
@@ -45,7 +54,7 @@ def group_logits(
     offered = len(texts)
     texts += [reader.conversation(case.conversation) for group in groups for case in group.cases]
     comparison = Comparison(tensors)
-    found = list(map(comparison.embedding, encoder.read(texts), texts))
+    found = comparison.embeddings(encoder.read(texts), texts)
     policies, cases = iter(found[:offered]), iter(found[offered:])
     result = []
     for group in groups:
@@ -53,6 +62,32 @@ def group_logits(
         answers = [len(group.policies) if case.answer is None else case.answer for case in group.cases]
         result.append((logits, torch.tensor(answers)))
     return result
+
+
+def room_loss(
+    tensors: Mapping[str, Tensor], encoder: Encoder, reader: Reader, rooms: Sequence[Room], draw: random.Random
+) -> Tensor:
+    """The mean loss of some choices in each of the rooms."""
+    texts = [reader.policy(policy) for room in rooms for policy in room.policies]
+    offered = len(texts)
+    texts += [reader.conversation(member.conversation) for room in rooms for member in room.members]
+    comparison = Comparison(tensors, DROPOUT)
+    found = comparison.embeddings(encoder.read(texts), texts)
+    policies, asked = iter(found[:offered]), iter(found[offered:])
+    losses = []
+    for room in rooms:
+        all_of_all = comparison.similarities(
+            [next(asked) for _ in room.members], [next(policies) for _ in room.policies]
+        )
+        for choice in choices(room, CHOICES, draw):
+            logits = comparison.decided(all_of_all.among(torch.tensor(choice.members), torch.tensor(choice.policies)))
+            answers = torch.tensor(choice.answers)
+            each = functional.cross_entropy(logits, answers, label_smoothing=SMOOTHING, reduction="none")
+            none = answers == len(choice.policies)
+            share = NONE_SHARE / (1 - NONE_SHARE) * max(int((~none).sum()), 1) / max(int(none.sum()), 1)
+            weights = torch.where(none, min(share, 1.5), 1.0)
+            losses.append((each * weights).sum() / weights.sum())
+    return torch.stack(losses).mean()
 
 
 def learning_rate(done: float) -> float:
@@ -87,17 +122,15 @@ def fit(
     body = [tensor for name, tensor in tensors.items() if tensor.requires_grad and not name.startswith("head.")]
     peaks = [PEAK_RATE * strength, HEAD_RATE * strength]
     optimizer = torch.optim.AdamW([{"params": body}, {"params": head}], lr=PEAK_RATE, weight_decay=0.01)
-    sampler = Sampler(areas, seed, augment=True, alike=alike_concepts(tensors, reader, areas))
+    sampler = RoomSampler(areas, seed, augment=True, alike=alike_concepts(tensors, reader, areas))
+    draw = random.Random(seed)
     start, losses = time.monotonic(), []
     for step in range(1, steps + 1):
         for parameters, peak in zip(optimizer.param_groups, peaks, strict=True):
             parameters["lr"] = peak * learning_rate(step / steps)
-        groups = [sampler.group(policies=sampler.size(*POLICIES), cases=CASES, weights=SOURCES) for _ in range(GROUPS)]
+        rooms = [sampler.room(policies=POLICIES, members=MEMBERS, weights=SOURCES) for _ in range(ROOMS)]
         with sdpa_kernel(SDPBackend.MATH):  # its backward pass is twice as fast on texts this short
-            results = group_logits(tensors, Encoder(halved(tensors)), reader, groups)
-            loss = torch.stack(
-                [functional.cross_entropy(*result, label_smoothing=SMOOTHING) for result in results]
-            ).mean()
+            loss = room_loss(tensors, Encoder(halved(tensors)), reader, rooms, draw)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([*body, *head], 1.0)
@@ -116,9 +149,15 @@ def fit(
 def results(
     tensors: Mapping[str, Tensor], reader: Reader, areas: Sequence[Area], groups: int
 ) -> list[tuple[str, str, Tensor, int]]:
-    """Source, kind, logits and right place of cases drawn with ten policies, as written."""
+    """Source, kind, logits and right place of cases drawn with ten policies, as written, and of the applications' validation cases."""
     found = []
     encoder = Encoder(tensors)
+    for routes, cases in applications():
+        ((logits, answers),) = group_logits(tensors, encoder, reader, [Group(routes, cases)])
+        found += [
+            ("applications", case.kind, row, answer)
+            for case, row, answer in zip(cases, logits, answers.tolist(), strict=True)
+        ]
     for source in sorted({area.source for area in areas}):
         sampler = Sampler([area for area in areas if area.source == source], SEED, augment=False)
         for _ in range(groups):
@@ -129,12 +168,28 @@ def results(
     return found
 
 
+def applications() -> list[tuple[tuple[Policy, ...], tuple[Case, ...]]]:
+    """The validation cases written by somebody else: policies, and the cases that have them to choose from."""
+    found: dict[tuple[Policy, ...], list[Case]] = defaultdict(list)
+    for case in read_cases(APPLICATIONS):
+        routes = tuple(case.policies.routes)
+        names = [route.name for route in routes]
+        answer = None if case.answer == OTHER else names.index(case.answer)
+        found[routes].append(Case(case.conversation, answer, case.kind))
+    return [(routes, tuple(cases)) for routes, cases in found.items()]
+
+
 def accuracy(
     tensors: Mapping[str, Tensor], reader: Reader, areas: Sequence[Area], groups: int = 25
 ) -> dict[str, float]:
     """Accuracy by source, and by source and kind."""
+    return shares(results(tensors, reader, areas, groups))
+
+
+def shares(found: Sequence[tuple[str, str, Tensor, int]]) -> dict[str, float]:
+    """The share of right answers by source, and by source and kind."""
     right: dict[str, list[bool]] = defaultdict(list)
-    for source, kind, logits, answer in results(tensors, reader, areas, groups):
+    for source, kind, logits, answer in found:
         for key in (source, f"{source}/{kind}"):
             right[key].append(int(logits.argmax()) == answer)
     return {key: round(sum(values) / len(values), 4) for key, values in sorted(right.items())}

@@ -9,29 +9,9 @@ from dataclasses import dataclass
 from archroute.conversation import Conversation, Turn
 from archroute.policy import Policy
 from training.embedded.noise import misspelt, restyled
+from training.embedded.phrases import CLOSINGS, CONTINUED, LEADS, REPLIES
 from training.embedded.sources import Area, Concept
 
-_REPLIES = (
-    "Sure, here it is.",
-    "Done. Anything else?",
-    "Here's what I found.",
-    "I've taken care of that for you.",
-    "Of course! Could you tell me a bit more?",
-    "Let me know if you'd like any changes.",
-    "That should do it. What's next?",
-)
-_CLOSINGS = (
-    "thanks, that's all",
-    "perfect, that's exactly what i needed",
-    "ok great, thank you so much!",
-    "no that's it for today, bye",
-    "Awesome, it works now. Cheers!",
-    "got it, thx",
-    "Never mind, I figured it out myself.",
-    "cool cool, talk later",
-    "I have no more questions.",
-    "you're a star, goodnight",
-)
 _CHATTY = "small_talk"
 _CLOSED_BY = {"goodbye", "thank_you", "greeting"}
 """An area and concepts to which a closing may belong."""
@@ -76,10 +56,6 @@ class Sampler:
             self._by_source.setdefault(area.source, []).append(area)
         self._mixing = [area for area in areas if area.mixes and area.source == "written"]
 
-    def size(self, least: int, most: int) -> int:
-        """A number of policies to offer."""
-        return self._random.randint(least, most)
-
     def group(self, *, policies: int, cases: int, weights: dict[str, float], absent: float = 0.25) -> Group:
         """One group.
 
@@ -90,8 +66,7 @@ class Sampler:
             absent: The share of cases whose right answer is none.
         """
         draw = self._random
-        source = draw.choices(list(weights), list(weights.values()))[0]
-        area = draw.choices(self._by_source[source], [len(area.concepts) for area in self._by_source[source]])[0]
+        area = self._area(weights)
         offered = self._offer(area, policies)
         shown: list[Policy] = [self._wording(concept) for _, concept in offered]
         owners: list[str] = [f"{owner.name}/{concept.key}" for owner, concept in offered]
@@ -108,8 +83,13 @@ class Sampler:
                 drawn.append(self._present(area, offered, owners, domain=domain))
         return Group(tuple(shown), tuple(drawn))
 
-    def _offer(self, area: Area, count: int) -> list[tuple[Area, Concept]]:
-        """Concepts that may stand side by side, most of them of one area."""
+    def _area(self, weights: dict[str, float]) -> Area:
+        draw = self._random
+        source = draw.choices(list(weights), list(weights.values()))[0]
+        return draw.choices(self._by_source[source], [len(area.concepts) for area in self._by_source[source]])[0]
+
+    def _pool(self, area: Area, count: int) -> list[tuple[Area, Concept]]:
+        """Concepts in the order in which they are offered: of the area and at times strangers, `count` in all, then the area's others."""
         draw = self._random
         pool = [(area, concept) for concept in area.concepts]
         draw.shuffle(pool)
@@ -117,11 +97,18 @@ class Sampler:
             strangers = draw.choice((0, 0, 0.3, 0.6, 0.9))
             others = [(other, draw.choice(other.concepts)) for other in draw.choices(self._mixing, k=count)]
             own = max(1, round(count * (1 - strangers)))
-            pool = pool[:own] + [stranger for stranger in others if stranger[0] is not area] + pool[own:]
+            foreign = [stranger for stranger in dict.fromkeys(others) if stranger[0] is not area]
+            pool = pool[:own] + foreign + pool[own:]
+        return pool
+
+    def _offer(self, area: Area, count: int) -> list[tuple[Area, Concept]]:
+        """Concepts that may stand side by side, most of them of one area."""
+        draw = self._random
+        kept = draw.choice(area.concepts).kin if not self._augment else frozenset()
         chosen: list[tuple[Area, Concept]] = []
-        for owner, concept in pool:
+        for owner, concept in self._pool(area, count):
             clash = any(self._related(owner, concept, other, taken) for other, taken in chosen)
-            if not clash and concept.requests:
+            if not clash and concept.requests and concept.key not in kept:
                 chosen.append((owner, concept))
             if len(chosen) == count:
                 break
@@ -158,11 +145,8 @@ class Sampler:
         """A conversation that belongs to nothing on offer."""
         draw = self._random
         choice = draw.random()
-        if choice < 0.1 and not any(owner.name == _CHATTY or concept.key in _CLOSED_BY for owner, concept in offered):
-            _, concept = draw.choice(offered)
-            start = draw.choice(concept.requests).turns
-            turns = (*start, Turn("assistant", draw.choice(_REPLIES)), Turn("user", draw.choice(_CLOSINGS)))
-            return Case(Conversation(turns), None, "closing")
+        if choice < 0.1 and not self._chatty(offered):
+            return Case(self._closing(draw.choice(offered)[1]), None, "closing")
         alone = all(
             owner is area for owner, _ in offered
         )  # texts were written with the concepts of their own area in mind
@@ -179,24 +163,46 @@ class Sampler:
             concept
             for concept in source.concepts
             if concept.requests and not any(self._related(source, concept, *other) for other in offered)
+            if self._augment or concept.kin.isdisjoint(other.key for owner, other in offered if owner is source)
         ]
         if not left:
             return self._absent(area, offered, domain=domain)
         return Case(self._staged(draw.choice(draw.choice(left).requests), area), None, "absent")
 
-    def _staged(self, conversation: Conversation, area: Area) -> Conversation:
-        """The conversation, at times after turns on something else, and misspelt."""
+    def _chatty(self, offered: Sequence[tuple[Area, Concept]]) -> bool:
+        """Whether a closing may belong to what is offered."""
+        return any(owner.name == _CHATTY or concept.key in _CLOSED_BY for owner, concept in offered)
+
+    def _closing(self, concept: Concept) -> Conversation:
+        """A request that has been dealt with."""
+        start = self._random.choice(concept.requests).turns
+        return Conversation((*start, self._reply(concept), Turn("user", self._random.choice(CLOSINGS))))
+
+    def _reply(self, concept: Concept) -> Turn:
+        """What an assistant may have answered."""
+        told = [turn for request in concept.requests for turn in request.turns if turn.role == "assistant"]
+        if told and self._augment and self._random.random() < 0.6:
+            return self._random.choice(told)
+        return Turn("assistant", self._random.choice(REPLIES))
+
+    def _staged(self, conversation: Conversation, area: Area, concept: Concept | None = None) -> Conversation:
+        """The conversation, at times after turns on something else, at times taken further, and misspelt."""
         draw = self._random
         turns = conversation.turns
         if len(turns) == 1 and draw.random() < 0.3:
             before: list[Turn] = []
             for _ in range(draw.choice((1, 1, 2))):
-                other = draw.choice([area, draw.choice(self._areas)])
-                earlier = draw.choice(draw.choice([c for c in other.concepts if c.requests]).requests).turns
-                before += [*earlier, Turn("assistant", draw.choice(_REPLIES))]
+                other = draw.choice([area, area, draw.choice(self._areas)])
+                earlier = draw.choice([c for c in other.concepts if c.requests])
+                before += [*draw.choice(earlier.requests).turns, self._reply(earlier)]
+            if draw.random() < 0.4:
+                turns = (Turn("user", f"{draw.choice(LEADS)} {turns[0].content}"),)
             turns = (*before[-6:], *turns)
-        if self._augment and draw.random() < 0.2:
-            turns = (*turns[:-1], Turn("user", misspelt(turns[-1].content, draw)))
+        if concept and self._augment and area.source != "sgd" and draw.random() < 0.07:
+            turns = (*turns, self._reply(concept), Turn("user", draw.choice(CONTINUED)))
+        if self._augment and draw.random() < 0.35:
+            wrong = misspelt(turns[-1].content, draw, draw.choice((0.05, 0.1, 0.1)))
+            turns = (*turns[:-1], Turn("user", wrong))
         return Conversation(turns)
 
     def _wording(self, concept: Concept) -> Policy:

@@ -16,6 +16,7 @@ from archroute.conversation import Conversation
 from archroute.policy import Policy
 
 WRITTEN = Path(__file__).parent.parent / "data"
+WORDINGS = WRITTEN / "public" / "wordings.yaml"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Concept:
         requests: Conversations whose last turn belongs to it, by the split of their source.
         near_misses: Texts that look like it and belong to `other`.
         overlaps: Keys of concepts of the area that may be right for its requests too.
+        kin: Keys of concepts on the same subject, itself included: where it is measured, what belongs to one of them is never
+            asked for `other` beside another one.
     """
 
     key: str
@@ -35,6 +38,7 @@ class Concept:
     requests: tuple[Conversation, ...]
     near_misses: tuple[str, ...] = ()
     overlaps: frozenset[str] = frozenset()
+    kin: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -119,14 +123,16 @@ def _policies(entries: list[dict[str, str]]) -> tuple[Policy, ...]:
 
 def _intents(public: Path) -> list[Area]:
     outside = json.loads((public / "out_of_scope.json").read_text(encoding="utf-8"))["oos_train"]
+    further = yaml.safe_load(WORDINGS.read_text(encoding="utf-8"))
     concepts: dict[str, list[Concept]] = {}
     for line in (public / "intents.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         requests = tuple(
             Conversation.from_text(text) for text in [*entry["train"], *entry.get("val", [])] if text.strip()
         )
-        policy = Policy(entry["policy"], entry["description"])
-        concepts.setdefault(entry["source"], []).append(Concept(entry["policy"], (policy,), requests))
+        name, source = entry["policy"], entry["source"]
+        wordings = [Policy(name, text) for text in (entry["description"], *further[source].get(name, ()))]
+        concepts.setdefault(source, []).append(Concept(name, tuple(wordings), requests))
     return [
         Area(source, source, tuple(found), outside=tuple(outside) if source == "clinc150" else ())
         for source, found in concepts.items()
@@ -150,7 +156,8 @@ def _dialogues(public: Path) -> Area:
             if name.strip() and text.strip()
         ]
         requests = tuple(Conversation.from_messages(case["conversation"]) for case in entry["train"])
-        concepts.append(Concept(key, tuple(wordings), requests, overlaps=frozenset(alike)))
+        kin = {other_key for other, other_key in zip(entries, keys, strict=True) if other["domain"] == entry["domain"]}
+        concepts.append(Concept(key, tuple(wordings), requests, overlaps=frozenset(alike), kin=frozenset(kin)))
     return Area("sgd", "sgd", tuple(concepts))
 
 

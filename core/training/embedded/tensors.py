@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -38,9 +38,9 @@ def initial(seed: int) -> dict[str, Tensor]:
     }
     hidden = tensors["embeddings.LayerNorm.weight"].numel()
     tensors["head.scale"] = torch.tensor(math.log(20.0))
-    tensors["head.mix"] = torch.tensor([0.7, 0.3, 0.1, 0.2])
-    tensors["head.leaning.weight"] = torch.zeros(1, hidden)
-    tensors["head.leaning.bias"] = torch.tensor([-1.0])
+    tensors["head.mix"] = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.15])
+    tensors["head.gate.weight"] = torch.zeros(1, hidden)
+    tensors["head.gate.bias"] = torch.tensor([-0.5])
     # An orthogonal projection keeps cosines about as they are.
     tensors["head.words.weight"] = torch.linalg.qr(torch.randn(hidden, WORD_SIZE, generator=generator))[0].T
     tensors["head.weights.weight"] = torch.zeros(2, hidden)
@@ -68,6 +68,11 @@ def blended(tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], share: f
         name: tensor if name.startswith("head.") else (1 - share) * tensor + share * start[name].detach()
         for name, tensor in tensors.items()
     }
+
+
+def averaged(runs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several runs from the same start, which is better than each of them (model soups)."""
+    return {name: torch.stack([run[name] for run in runs]).mean(dim=0) for name in runs[0]}
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,8 +13,9 @@ from archroute.policy import Policy
 
 POLICY_TOKENS = 96
 LAST_TOKENS = 128
-EARLIER_TOKENS = 64
-"""What a policy, the last user turn and the turns before it may have, in tokens; the middle of what is longer is left out."""
+EARLIER_TOKENS = 88
+EARLIER_TURN = {"user": 32, "assistant": 24}
+"""What a policy, the last user turn, the turns before it, and one of them may have, in tokens; the middle of what is longer is left out."""
 
 _CHARACTERS = 24  # a token has fewer, so what is longer is cut before it is tokenised
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -49,6 +50,7 @@ class Reader:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._begin, self._end = tokenizer.encode("").ids  # [CLS] and [SEP]
+        self._marks = {role: tokenizer.encode(role, add_special_tokens=False).ids[0] for role in EARLIER_TURN}
 
     def policy(self, policy: Policy) -> Encoded:
         """A policy, as `name: description`."""
@@ -57,7 +59,7 @@ class Reader:
         return Encoded(tokens, [0] * len(tokens), truncated)
 
     def conversation(self, conversation: Conversation) -> Encoded:
-        """The last user turn, then as marked context what came before it, nearest first."""
+        """The last user turn, then as marked context what came before it, nearest first, each turn after its role."""
         turns = conversation.turns
         last = max(number for number, turn in enumerate(turns) if turn.role == "user")
         tokens, truncated = self._cut(turns[last].content, LAST_TOKENS, mend=True)
@@ -65,10 +67,11 @@ class Reader:
         kinds = [0] * len(tokens)
         room = EARLIER_TOKENS
         for turn in reversed(turns[:last]):
-            earlier, cut = self._cut(turn.content, room - 1, mend=turn.role == "user")
-            tokens += [*earlier, self._end]
-            kinds += [1] * (len(earlier) + 1)
-            room -= len(earlier) + 1
+            mark = self._marks[turn.role]
+            earlier, cut = self._cut(turn.content, min(EARLIER_TURN[turn.role], room - 2), mend=turn.role == "user")
+            tokens += [mark, *earlier, self._end]
+            kinds += [1] * (len(earlier) + 2)
+            room -= len(earlier) + 2
             truncated |= cut
             if room < 8:  # fewer tokens say nothing
                 truncated |= turn is not turns[0]
