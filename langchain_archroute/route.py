@@ -10,7 +10,7 @@ from langchain_core.messages import SystemMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import coerce_to_runnable
 
-from archroute.dispatch import Model, Split
+from archroute.dispatch import Model
 from archroute.dispatch import Route as CoreRoute
 from archroute.dispatch import RouteTable as CoreRouteTable
 from archroute.errors import PolicyError, SettingError
@@ -127,12 +127,6 @@ class RouteTable(CoreRouteTable[AnyRunnable]):
     def binds_tools(self) -> bool:
         """Whether tools are bound to everything that may serve, so that a request is one to call tools."""
         return all(map(binds_tools, self.serving_targets))
-
-    def members(self, route: str) -> list[Model[AnyRunnable]]:
-        """The targets of a route and behind them its fallbacks."""
-        bound = self.bound[route]
-        targets = self.arms(route) if isinstance(bound.target, Split) else [self.model_of(bound.target)]
-        return [*targets, *map(self.model_of, bound.fallbacks)]
 
 
 def as_runnable(target: Any, place: str) -> Any:

@@ -15,7 +15,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 
 from archroute import SettingError
-from archroute.dispatch import Model, Route, RouteTable, Split
+from archroute.dispatch import Model, Route, RouteTable
 from archroute.observe import Usage
 from archroute.serving import ModelInfo
 
@@ -47,10 +47,7 @@ class LLMTable(RouteTable[LLM]):
                 route.mapped(_checked)
         _checked(default, "default")
         super().__init__(routes, default)
-        served = [self.default]
-        for route in self.bound.values():
-            arms = route.target.models.values() if isinstance(route.target, Split) else (route.target,)
-            served += [self.model_of(given) for given in (*arms, *route.fallbacks)]
+        served = [self.default, *(model for name in self.bound for model in self.members(name))]
         self.llms: Mapping[int, LLM] = {id(model.target): model.target for model in served}
         self._unseen: dict[int, Model[LLM]] = {}
 

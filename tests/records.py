@@ -5,10 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from archroute.decision import Attempt, Decision
-from archroute.observe import ShadowRecord, TurnRecord, Usage
+from archroute.observe import Observer, ShadowRecord, TurnRecord, Usage
 from archroute.policy import Policy
 
 STARTED = 1_700_000_000.0  # seconds since the epoch
+
+
+class Records(Observer):
+    """Keeps the records of turns and of shadows."""
+
+    def __init__(self) -> None:
+        self.turns: list[TurnRecord] = []
+        self.shadows: list[ShadowRecord] = []
+
+    def turn_began(self) -> str:
+        return "began"
+
+    def turn_ended(self, record: TurnRecord, began: Any) -> None:
+        assert began == "began"
+        self.turns.append(record)
+
+    def shadow_ended(self, record: ShadowRecord) -> None:
+        self.shadows.append(record)
+
+    def attempts(self) -> list[tuple[str, str]]:
+        """Of the last turn, in order."""
+        return [(attempt.target, attempt.outcome) for attempt in self.turns[-1].decision.attempts]
 
 
 def a_decision(*attempts: Attempt, **changed: Any) -> Decision:

@@ -12,6 +12,7 @@ from typing import Any
 from archroute import Decision
 from archroute.decision import Reason
 from archroute.dispatch import Turn
+from tests.records import a_decision
 
 FORMS = ["run", "arun", "stream", "astream"]
 """The ways in which a turn is served."""
@@ -82,13 +83,6 @@ async def serve(turn: Turn[FakeTarget], form: str, *, shadow: bool = False) -> s
     return "".join([piece async for piece in turn.astream(ASTREAM, AASK if shadow else None)])
 
 
-def decision(route: str = "tax", reason: Reason = "matched", **fields: Any) -> Decision:
+def decision(route: str = "tax", reason: Reason = "matched", **changed: Any) -> Decision:
     """A decision, made."""
-    made = {
-        "probabilities": {"tax": 0.6, "travel": 0.3, "other": 0.1},
-        "confidence": 0.6,
-        "margin": 0.3,
-        "coverage": 1.0,
-    }
-    told = {"policy": None, "model": "test", "latency_ms": 1.0, "prompt_tokens": 1, "truncated": False}
-    return Decision(route=route, reason=reason, **{**made, **told, **fields})
+    return a_decision(route=route, reason=reason, **changed)

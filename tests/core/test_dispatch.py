@@ -13,27 +13,10 @@ import pytest
 from archroute import Conversation, Decision, PolicyError, PolicySet, SettingError
 from archroute.dispatch import Dispatch, Model, Needs, Request, Route, RouteTable, SessionStore, Split, Turn, bind
 from archroute.errors import TargetTimeoutError
-from archroute.observe import Observer, ShadowRecord, TurnRecord, Usage
+from archroute.observe import Observer, TurnRecord, Usage
 from archroute.serving import ModelInfo
+from tests.records import Records
 from tests.targets import AASK, ASK, ASTREAM, FORMS, STREAM, FakeTarget, decision, serve
-
-
-class Notes(Observer):
-    """Keeps the records."""
-
-    def __init__(self) -> None:
-        self.turns: list[TurnRecord] = []
-        self.shadows: list[ShadowRecord] = []
-
-    def turn_began(self) -> str:
-        return "began"
-
-    def turn_ended(self, record: TurnRecord, began: Any) -> None:
-        assert began == "began"
-        self.turns.append(record)
-
-    def shadow_ended(self, record: ShadowRecord) -> None:
-        self.shadows.append(record)
 
 
 def begin(
@@ -120,7 +103,7 @@ class TestFallbacks:
         class Table(RouteTable[FakeTarget]):
             signals = (ConnectionError,)
 
-        default, notes = FakeTarget("default"), Notes()
+        default, notes = FakeTarget("default"), Records()
         turn = begin(
             Table([Route("tax", "Tax law", target=FakeTarget("target", fails=True))], default),
             dispatch=Dispatch(observers=[notes]),
@@ -167,7 +150,7 @@ class TestFallbacks:
 @pytest.mark.parametrize("form", ["stream", "astream"])
 class TestStreams:
     async def test_never_another_target_behind_the_first_piece(self, form: str) -> None:
-        default, notes = FakeTarget("default"), Notes()
+        default, notes = FakeTarget("default"), Records()
         table = RouteTable([Route("tax", "Tax law", target=FakeTarget("target", breaks_after=2))], default)
         turn = begin(table, dispatch=Dispatch(observers=[notes]))
         with pytest.raises(ConnectionError, match="broke off"):
@@ -202,7 +185,7 @@ async def test_leaving_a_stream_ends_the_targets() -> None:
             finally:
                 closed.append("async")
 
-    notes = Notes()
+    notes = Records()
     table, dispatch = (
         RouteTable([Route("tax", "Tax law", target=Closing("x"))], Closing("y")),
         Dispatch(observers=[notes]),
@@ -218,7 +201,7 @@ async def test_leaving_a_stream_ends_the_targets() -> None:
 
 
 async def test_a_cancelled_call_is_left_and_no_failure() -> None:
-    notes, target = Notes(), FakeTarget("slow", delay=30)
+    notes, target = Records(), FakeTarget("slow", delay=30)
     dispatch = Dispatch(observers=[notes], breaker_failures=1)
     turn = begin(RouteTable([Route("tax", "Tax law", target=target)], target), dispatch=dispatch)
     task = asyncio.create_task(turn.arun(AASK))
@@ -331,7 +314,7 @@ class TestSessions:
 @pytest.mark.parametrize("form", FORMS)
 class TestShadows:
     async def test_a_shadow_is_asked_and_its_answer_dropped(self, form: str) -> None:
-        notes, shadow = Notes(), FakeTarget("shadow")
+        notes, shadow = Records(), FakeTarget("shadow")
         route = Route("tax", "Tax law", target=FakeTarget("target"), shadows=[shadow, FakeTarget("broken", fails=True)])
         dispatch = Dispatch(observers=[notes])
         turn = begin(RouteTable([route], FakeTarget("default")), dispatch=dispatch)
@@ -343,7 +326,7 @@ class TestShadows:
         assert outcomes(turn) == [("target", "served")]
 
     async def test_a_slow_one_slows_nothing(self, form: str) -> None:
-        notes = Notes()
+        notes = Records()
         route = Route("tax", "Tax law", target=FakeTarget("target"), shadows=[FakeTarget("slow", delay=3)])
         table, dispatch = RouteTable([route], FakeTarget("default")), Dispatch(observers=[notes], shadow_limit=2)
         start = time.monotonic()
@@ -368,7 +351,7 @@ class TestRecords:
 
     @pytest.mark.parametrize("form", FORMS)
     async def test_a_turns_record(self, form: str) -> None:
-        notes = Notes()
+        notes = Records()
         split = Split(
             {
                 "old": Model("old", FakeTarget("old"), ModelInfo(input_price=2, output_price=4)),
@@ -402,14 +385,14 @@ class TestRecords:
         assert stats["targets"]["old"]["cost"] == record.cost
 
     async def test_no_record_holds_a_key(self) -> None:
-        notes = Notes()
+        notes = Records()
         table = RouteTable([Route("tax", "Tax law", target=FakeTarget("x", fails=True))], FakeTarget("y", fails=True))
         with pytest.raises(ConnectionError):
             begin(table, dispatch=Dispatch(observers=[notes])).run(ASK)
         assert "sk-secret" not in notes.turns[0].model_dump_json()
 
     async def test_text_if_it_is_asked_for(self) -> None:
-        notes = Notes()
+        notes = Records()
         table = RouteTable([Route("tax", "Tax law", target=FakeTarget("x"))], FakeTarget("y"))
         begin(table, asked_of("What is VAT?"), Dispatch(observers=[notes], keep_text=True)).run(ASK)
         assert notes.turns[0].text == "What is VAT?"
@@ -422,7 +405,7 @@ class TestRecords:
             def turn_ended(self, record: TurnRecord, began: Any) -> None:
                 raise RuntimeError
 
-        notes = Notes()
+        notes = Records()
         table = RouteTable([Route("tax", "Tax law", target=FakeTarget("x"))], FakeTarget("y"))
         with caplog.at_level(logging.ERROR, "archroute"):
             assert begin(table, dispatch=Dispatch(observers=[Failing(), notes])).run(ASK) == "x"

@@ -8,7 +8,8 @@ import pytest
 
 from langchain_archroute import ArchRouterChatModel, Route, RunnableRouter
 from tests.engines import KeywordEngine
-from tests.langchain.fakes import SECRET, FakeModel, Records
+from tests.langchain.fakes import SECRET, FakeModel
+from tests.records import Records
 
 WORDS = {"code": ["function", "bug", "python"], "images": ["picture", "photo"], "trips": ["flight", "hotel"]}
 

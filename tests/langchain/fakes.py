@@ -20,8 +20,6 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import Field, PrivateAttr
 
-from archroute.observe import Observer, ShadowRecord, TurnRecord
-
 SECRET = "sk-a-key-nobody-may-see"
 
 
@@ -147,22 +145,6 @@ class NoTools(FakeModel):
 
     def bind_tools(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
-
-
-class Records(Observer):
-    """Keeps the records of turns and of shadows."""
-
-    def __init__(self) -> None:
-        self.turns: list[TurnRecord] = []
-        self.shadows: list[ShadowRecord] = []
-
-    def turn_ended(self, record: TurnRecord, began: Any) -> None:
-        """See `Observer`."""
-        self.turns.append(record)
-
-    def shadow_ended(self, record: ShadowRecord) -> None:
-        """See `Observer`."""
-        self.shadows.append(record)
 
 
 def example(schema: dict[str, Any], text: str, root: dict[str, Any] | None = None) -> Any:

@@ -11,7 +11,6 @@ from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 from pydantic import Field
 
 from archroute import Decision
-from archroute.observe import Observer, ShadowRecord, TurnRecord
 from llamaindex_archroute import ArchRouterDecisionEvent
 
 
@@ -42,21 +41,3 @@ class Spans(SimpleSpanHandler):
         """`Class.method` of the span around the one of `method`."""
         (span,) = [span for span in self.completed_spans if span.id_.startswith(f"{method}-")]
         return span.parent_id.split("-")[0] if span.parent_id else None
-
-
-class Records(Observer):
-    """Keeps every record."""
-
-    def __init__(self) -> None:
-        self.turns: list[TurnRecord] = []
-        self.shadows: list[ShadowRecord] = []
-
-    def turn_ended(self, record: TurnRecord, began: Any) -> None:
-        self.turns.append(record)
-
-    def shadow_ended(self, record: ShadowRecord) -> None:
-        self.shadows.append(record)
-
-    def attempts(self) -> list[tuple[str, str]]:
-        """Of the last turn, in order."""
-        return [(attempt.target, attempt.outcome) for attempt in self.turns[-1].decision.attempts]

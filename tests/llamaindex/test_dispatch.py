@@ -30,8 +30,9 @@ from archroute.serving import ModelInfo
 from llamaindex_archroute.table import LLMTable
 from tests.engines import KeywordEngine
 from tests.llamaindex.methods import METHODS, TOOLS, VAT, last
-from tests.llamaindex.recording import Events, Records
+from tests.llamaindex.recording import Events
 from tests.llamaindex.targets import WORDS, Faulty, Target, routed
+from tests.records import Records
 
 BASIC = ["chat", "achat", "stream_chat", "astream_chat"]
 WITH_TOOLS = [name for name in METHODS if "with_tools" in name]

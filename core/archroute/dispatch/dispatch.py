@@ -116,13 +116,15 @@ class Dispatch:
 
     def keep(self, request: Request, decision: Decision) -> None:
         """Keep what served a turn, for the steps of its loop and for its session's next turn."""
+        kept = decision.model_copy(update={"attempts": ()})
         for key in self._keys(request):
-            self.sessions.keep(key, decision.model_copy(update={"attempts": ()}))
+            self.sessions.keep(key, kept)
 
     async def akeep(self, request: Request, decision: Decision) -> None:
         """`keep`, without blocking the event loop."""
+        kept = decision.model_copy(update={"attempts": ()})
         for key in self._keys(request):
-            await self.sessions.akeep(key, decision.model_copy(update={"attempts": ()}))
+            await self.sessions.akeep(key, kept)
 
     def stats(self) -> dict[str, Any]:
         """Counts and means so far; see `archroute.observe.Stats.snapshot`. Under `circuits`, where each target's breaker stands."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from archroute.observe.record import Usage
 from archroute.serving import ModelInfo
 
 Target = TypeVar("Target")
@@ -32,11 +33,10 @@ class Model(Generic[Target]):
     target: Target = field(repr=False)  # its repr may hold a key
     info: ModelInfo = field(default_factory=ModelInfo)
 
+    def cost(self, usage: Usage | None) -> float | None:
+        """What a call of it that took these tokens costs; None where tokens or prices are not known."""
+        return None if usage is None else self.info.cost(usage.input_tokens, usage.output_tokens)
+
     def mapped(self, change: Callable[[Target], Target]) -> Model[Target]:
         """The same model with another object."""
         return replace(self, target=change(self.target))
-
-
-def describe(target: Any) -> tuple[str, ModelInfo]:
-    """The name and the abilities of an object that nobody named: what its framework's package knows better."""
-    return getattr(target, "__name__", type(target).__name__), ModelInfo()

@@ -5,11 +5,11 @@ The paper's mapping T from policies to models. Swapping a model changes a target
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from typing import Any, ClassVar, Generic, Self
 
-from archroute.dispatch.models import Model, Target, describe
+from archroute.dispatch.models import Model, Target
 from archroute.dispatch.split import Split
 from archroute.errors import PolicyError
 from archroute.observe.record import Usage
@@ -76,6 +76,11 @@ class Route(Generic[Target]):
         shown = target if isinstance(target, Split) else type(target).__name__
         return f"Route({self.policy.name!r}, target={shown})"
 
+    @property
+    def targets(self) -> tuple[Target | Model[Target], ...]:
+        """The target, or those of the split."""
+        return tuple(self.target.models.values()) if isinstance(self.target, Split) else (self.target,)
+
     def mapped(self, change: Callable[[Target | Model[Target], str], Model[Target]]) -> Self:
         """The same route with `change(object, what it is)` in place of every object that it holds."""
         place = f"route {self.policy.name!r}"
@@ -137,7 +142,7 @@ class RouteTable(Generic[Target]):
         # By the object's identity, so that one that stands in several places is one, and by the name that it was given.
         self._objects: dict[int, Model[Target]] = {}
         self._named: dict[tuple[int, str], Model[Target]] = {}
-        given = [model for route in self.bound.values() for model in _held(route)]
+        given = [one for route in self.bound.values() for one in (*route.targets, *route.fallbacks, *route.shadows)]
         for model in sorted(
             [*given, default], key=lambda one: not isinstance(one, Model)
         ):  # names that are given come first
@@ -147,8 +152,8 @@ class RouteTable(Generic[Target]):
         self.models: tuple[Model[Target], ...] = (*served.values(), self.default)
 
     def describe(self, target: Target) -> tuple[str, ModelInfo]:
-        """The name and the abilities of an object that nobody named."""
-        return describe(target)
+        """The name and the abilities of an object that nobody named; a framework's package knows better."""
+        return getattr(target, "__name__", type(target).__name__), ModelInfo()
 
     def usage_of(self, answer: Any) -> Usage | None:
         """The tokens that an answer, or a piece of one, says it took."""
@@ -193,7 +198,12 @@ class RouteTable(Generic[Target]):
         bound = self.bound.get(route)
         if bound is None or not isinstance(bound.target, Split):
             return []
-        return [self.model_of(model) for model in bound.target.models.values()]
+        return [self.model_of(model) for model in bound.targets]
+
+    def members(self, route: str) -> list[Model[Target]]:
+        """The targets of a route and behind them its fallbacks, whatever the shares are."""
+        bound = self.bound[route]
+        return [self.model_of(given) for given in (*bound.targets, *bound.fallbacks)]
 
     def change_shares(self, route: str, shares: Mapping[str, float]) -> None:
         """Change the shares of a route's split while turns are served.
@@ -242,12 +252,3 @@ class RouteTable(Generic[Target]):
         model = Model(name, target, info)
         self._named[id(target), name] = model
         self._objects.setdefault(id(target), model)
-
-
-def _held(route: Route[Target]) -> Iterator[Target | Model[Target]]:
-    if isinstance(route.target, Split):
-        yield from route.target.models.values()
-    else:
-        yield route.target
-    yield from route.fallbacks
-    yield from route.shadows

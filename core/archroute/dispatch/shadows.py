@@ -110,7 +110,6 @@ class Shadow:
 
     def record(self) -> ShadowRecord:
         """What became of it so far."""
-        usage = self._usage
         return ShadowRecord(
             turn=self.turn,
             started=self._started,
@@ -119,6 +118,6 @@ class Shadow:
             outcome=self.outcome,
             cause=self.cause,
             latency_ms=(time.perf_counter() - self._clock) * 1000,
-            usage=usage,
-            cost=self.model.info.cost(usage.input_tokens, usage.output_tokens) if usage else None,
+            usage=self._usage,
+            cost=self.model.cost(self._usage),
         )

@@ -270,18 +270,14 @@ class Turn(Generic[Target]):
 
     def _rest(self, model: Model[Target], pieces: Iterator[_Answer], first: _Answer) -> Iterator[_Answer]:
         try:
-            if first is _END:
-                return
-            self._read(first)
-            yield first
-            for piece in pieces:
-                self._read(piece)
-                yield piece
-        except self._table.signals:
-            raise
-        except Exception as error:
-            self._broke_off(model, error)
-            raise
+            with self._begun(model):
+                if first is _END:
+                    return
+                self._read(first)
+                yield first
+                for piece in pieces:
+                    self._read(piece)
+                    yield piece
         finally:
             _close(pieces)
 
@@ -289,26 +285,29 @@ class Turn(Generic[Target]):
         self, model: Model[Target], pieces: AsyncIterator[_Answer], first: _Answer
     ) -> AsyncGenerator[_Answer]:
         try:
-            if first is _END:
-                return
-            self._read(first)
-            yield first
-            async for piece in pieces:
-                self._read(piece)
-                yield piece
-        except self._table.signals:
-            raise
-        except Exception as error:
-            self._broke_off(model, error)
-            raise
+            with self._begun(model):
+                if first is _END:
+                    return
+                self._read(first)
+                yield first
+                async for piece in pieces:
+                    self._read(piece)
+                    yield piece
         finally:
             await _aclose(pieces)
 
-    def _broke_off(self, model: Model[Target], error: Exception) -> None:
-        """A target has failed behind its first piece, which its caller has seen: no other may serve now."""
-        self._dispatch.breaker(model.name).failed()
-        cause = f"{type(error).__name__} in its stream"
-        self._attempts[-1] = self._attempts[-1].model_copy(update={"outcome": "failed", "cause": cause})
+    @contextmanager
+    def _begun(self, model: Model[Target]) -> Iterator[None]:
+        """Writes down a failure behind the first piece, which the caller has seen, so that no other target may serve now."""
+        try:
+            yield
+        except self._table.signals:
+            raise
+        except Exception as error:
+            self._dispatch.breaker(model.name).failed()
+            cause = f"{type(error).__name__} in its stream"
+            self._attempts[-1] = self._attempts[-1].model_copy(update={"outcome": "failed", "cause": cause})
+            raise
 
     # What is told
 
@@ -340,11 +339,10 @@ class Turn(Generic[Target]):
     def _record(self, error: BaseException | None) -> TurnRecord:
         decision = self.decision
         served = self._table.named(decision.target) if decision.target else None
-        outcome: Outcome = "served" if served else "failed"
-        if error is not None and (not isinstance(error, Exception) or isinstance(error, self._table.signals)):
-            outcome = "left"
-        elif error is not None:
-            outcome = "failed"
+        outcome: Outcome = "served"
+        if error is not None:
+            failed = isinstance(error, Exception) and not isinstance(error, self._table.signals)
+            outcome = "failed" if failed else "left"
         return TurnRecord(
             id=self.id,
             started=self._started,
@@ -357,14 +355,10 @@ class Turn(Generic[Target]):
             decision=decision,
             latency_ms=(time.perf_counter() - self._clock) * 1000,
             usage=self._usage,
-            cost=self._cost(served) if served else None,
+            cost=served.cost(self._usage) if served else None,
             counterfactual=self._counterfactual(served),
             text=_writable(self._request.text) if self._dispatch.keep_text else None,
         )
-
-    def _cost(self, model: Model[Target]) -> float | None:
-        usage = self._usage
-        return model.info.cost(usage.input_tokens, usage.output_tokens) if usage else None
 
     def _counterfactual(self, served: Model[Target] | None) -> tuple[Counterfactual, ...]:
         route = self._decision.route
@@ -374,7 +368,7 @@ class Turn(Generic[Target]):
                 target=model.name,
                 role=role,
                 latency_ms=self._dispatch.mean_latency(route, model.name),
-                cost=self._cost(model),
+                cost=model.cost(self._usage),
             )
             for role, models in (("arm", arms), ("shadow", self._table.shadows(route)))
             for model in models
