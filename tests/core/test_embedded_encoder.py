@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 
-from archroute.engines.embedded.comparison import NULL_FEATURES, SIMILARITIES, WORD_SIZE, Comparison
+from archroute.engines.embedded.comparison import NULL_FEATURES, SIMILARITIES, WORD_SIZE, Comparison, Offer
 from archroute.engines.embedded.encoder import HEADS, Encoder
 from archroute.engines.embedded.serving import int8_is_right, served
 from archroute.engines.embedded.text import Encoded
+from training.embedded.batch import IGNORED, Step, answers_of, compared
+from training.embedded.rooms import Choice
+from training.embedded.teacher import TeacherEncoder, teacher
 from training.embedded.tensors import quantized
 
 HIDDEN = 4 * HEADS
@@ -65,20 +73,17 @@ def test_texts_of_all_lengths_in_one_row_are_read_as_stock_bert_reads_each(bert:
             torch.testing.assert_close(vectors, wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_a_score_does_not_depend_on_the_conversations_beside_it_nor_on_the_policies_order(
-    bert: BertModel, head: dict[str, Tensor]
-):
+def test_a_score_does_not_depend_on_the_policies_order(bert: BertModel, head: dict[str, Tensor]):
     texts = [_text(5), _text(9), _text(12), _text(4, before=6), _text(8)]
     comparison = Comparison(head)
     with torch.inference_mode():
-        found = [comparison.embedding(*one) for one in zip(Encoder(bert.state_dict()).read(texts), texts, strict=True)]
-        policies, conversations = found[:3], found[3:]
-        together = comparison.logits(conversations, policies)
-        alone = torch.cat([comparison.logits([conversation], policies) for conversation in conversations])
-        torch.testing.assert_close(together, alone)
-        backwards = comparison.logits(conversations, policies[::-1])
-        torch.testing.assert_close(backwards[:, :3].flip(1), together[:, :3])
-        torch.testing.assert_close(backwards[:, 3], together[:, 3])
+        read = Encoder(bert.state_dict()).read(texts)
+        *policies, earlier, turn = (comparison.embedding(*one) for one in zip(read, texts, strict=True))
+        for conversation in (earlier, turn):
+            there = comparison.logits(conversation, Offer.of(policies))
+            back = comparison.logits(conversation, Offer.of(policies[::-1]))
+            torch.testing.assert_close(back[:3].flip(0), there[:3])
+            torch.testing.assert_close(back[3], there[3])
 
 
 def test_earlier_turns_weigh_as_much_as_the_gate_lets_through(bert: BertModel, head: dict[str, Tensor]):
@@ -91,26 +96,59 @@ def test_earlier_turns_weigh_as_much_as_the_gate_lets_through(bert: BertModel, h
         results = []
         for bias in (-1e4, 1e4):
             comparison = Comparison(head | {"head.gate.bias": torch.tensor([bias])})
-            offered = [comparison.embedding(*one) for one in zip(read[1:], policies, strict=True)]
+            offer = Offer.of([comparison.embedding(*one) for one in zip(read[1:], policies, strict=True)])
             turn, silent = comparison.embedding(read[0], text), comparison.embedding(read[0][:4], alone)
-            results.append((comparison.logits([turn], offered), comparison.logits([silent], offered)))
+            results.append((comparison.logits(turn, offer), comparison.logits(silent, offer)))
     shut, wide = results
     torch.testing.assert_close(*shut)
     assert not torch.allclose(*wide)
 
 
-def test_some_conversations_among_some_policies_are_scored_as_if_the_others_were_not_there(
-    bert: BertModel, head: dict[str, Tensor]
-):
-    texts = [_text(5), _text(9), _text(12), _text(4, before=6), _text(8)]
-    comparison = Comparison(head)
+def test_a_step_of_training_scores_each_conversation_as_it_is_scored_alone(bert: BertModel, head: dict[str, Tensor]):
+    policies, members = [_text(5), _text(9), _text(12), _text(3)], [_text(4, before=6), _text(8), _text(2)]
+    choices = [Choice([2, 0], [1, 2], [1, 2]), Choice([0, 1, 2, 3], [0], [3]), Choice([3], [], [])]
+    step, comparison, encoder = Step(policies, members, choices), Comparison(head), Encoder(bert.state_dict())
     with torch.inference_mode():
-        found = comparison.embeddings(Encoder(bert.state_dict()).read(texts), texts)
-        policies, conversations = found[:3], found[3:]
-        chosen = comparison.similarities(conversations, policies).among(torch.tensor([1]), torch.tensor([2, 0]))
-        torch.testing.assert_close(
-            comparison.decided(chosen), comparison.logits(conversations[1:], [policies[2], policies[0]])
+        found = compared(head, encoder, step).logits
+        offered, asked = (
+            [comparison.embedding(*one) for one in zip(encoder.read(texts), texts, strict=True)]
+            for texts in (policies, members)
         )
+        for choice, rows in zip(choices, found, strict=True):
+            offer = Offer.of([offered[place] for place in choice.policies])
+            for conversation, row in zip(asked, rows, strict=True):
+                torch.testing.assert_close(row[[*choice.policies, 4]], comparison.logits(conversation, offer))
+                left_out = [place for place in range(4) if place not in choice.policies]
+                assert (row[left_out] < row[[*choice.policies, 4]].min()).all()
+    assert answers_of(step).tolist() == [[IGNORED, 0, 4], [3, IGNORED, IGNORED], [IGNORED] * 3]
+
+
+def test_the_teacher_is_read_as_stock_mpnet_is(tmp_path: Path):
+    words = ["<s>", "<pad>", "</s>", "<unk>", "[UNK]", *(f"w{number}" for number in range(30))]
+    config = MPNetConfig(
+        vocab_size=len(words),
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        intermediate_size=64,
+        max_position_embeddings=300,
+        initializer_range=0.4,
+        layer_norm_eps=1e-12,
+    )
+    torch.manual_seed(0)
+    stock = MPNetModel(config, add_pooling_layer=False).eval()
+    save_file(stock.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    berts = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words[5:]])}
+    tokenizer = Tokenizer(WordLevel(berts, unk_token="[UNK]"))
+    tensors = teacher(tmp_path, tokenizer, 0)
+    draw = torch.Generator().manual_seed(4)
+    with torch.inference_mode():
+        for length in (3, 40, 250):  # within, beside and beyond the exact distances
+            said = torch.randint(5, len(words), (length,), generator=draw).tolist()
+            text = Encoded([2, *(berts[words[number]] for number in said), 3], [0] * (length + 2), truncated=False)
+            wanted = stock(input_ids=torch.tensor([[0, *said, 2]])).last_hidden_state[0]
+            torch.testing.assert_close(TeacherEncoder(tensors).read([text])[0], wanted, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.skipif(not int8_is_right(), reason="this machine has no int8 product")

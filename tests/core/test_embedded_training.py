@@ -5,16 +5,23 @@ from __future__ import annotations
 import random
 
 import torch
+from tokenizers import Tokenizer
+from torch.nn import functional
+from transformers import BertConfig, BertModel
 
 from archroute.conversation import Conversation
+from archroute.engines.embedded.encoder import HEADS
+from archroute.engines.embedded.engine import WEIGHTS
+from archroute.engines.embedded.text import Reader
 from archroute.policy import Policy
 from training.embedded.calibration import calibrated, calibration_error, recalibrated
+from training.embedded.fit import Learner, Steps, fit
 from training.embedded.noise import misspelt
 from training.embedded.phrases import LEADS
 from training.embedded.rooms import RoomSampler, choices
 from training.embedded.sampling import Sampler
 from training.embedded.sources import Area, Concept
-from training.embedded.tensors import quantized
+from training.embedded.tensors import head, quantized, trainable
 
 
 def _area(name: str, *, overlaps: dict[str, set[str]] | None = None) -> Area:
@@ -28,7 +35,14 @@ def _area(name: str, *, overlaps: dict[str, set[str]] | None = None) -> Area:
         )
         for key in "abcdefgh"
     )
-    return Area(name, "written", concepts, (Policy(name, "all of it"),), (f"vague {name}",), (f"outside {name}",))
+    return Area(
+        name,
+        "written",
+        concepts,
+        (Policy(name, "all of it"),),
+        (f"vague {name}",),
+        (Conversation.from_text(f"outside {name}"),),
+    )
 
 
 def _cases(sampler: Sampler, rounds: int = 200):
@@ -133,3 +147,41 @@ def test_int8_keeps_the_order_of_the_weights_and_the_head_as_it_is():
     data, scale = int8["encoder.layer.0.x.weight._data"], int8["encoder.layer.0.x.weight._scale"]
     assert data.dtype == torch.int8
     torch.testing.assert_close(data.float() * scale, weight, atol=float(scale.max()) * 0.51, rtol=0)
+
+
+def _learner(seed: int, hidden: int) -> Learner:
+    torch.manual_seed(seed)
+    config = BertConfig(
+        hidden_size=hidden,
+        num_hidden_layers=1,
+        num_attention_heads=HEADS,
+        intermediate_size=hidden,
+        initializer_range=0.2,
+    )
+    body = BertModel(config, add_pooling_layer=False).state_dict()
+    return Learner(trainable(body | head(hidden, seed), frozen=("embeddings.",)), rate=2e-3)
+
+
+def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known():
+    reader = Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
+    drawn = Steps([_area("north"), _area("south")], reader, 8)
+    teacher, pupil = _learner(1, 4 * HEADS), _learner(2, 2 * HEADS)
+    step = drawn[1000]
+    across = [number for number, choice in enumerate(step.choices) if not choice.members]
+
+    def apart() -> float:
+        with torch.no_grad():
+            wanted, found = (one.compared(step).logits[across].log_softmax(dim=-1) for one in (teacher, pupil))
+            return float(functional.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=-1).mean())
+
+    before = apart()
+    fit(pupil, drawn, steps=15, teacher=teacher)
+    assert apart() < 0.7 * before
+
+
+def test_a_step_is_drawn_the_same_whenever_it_is_asked_for():
+    reader = Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
+    one, other = (Steps([_area("north")], reader, seed) for seed in (8, 9))
+    assert one[5] == Steps([_area("north")], reader, 8)[5]
+    assert one[5] != one[6]
+    assert one[5] != other[5]

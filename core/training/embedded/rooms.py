@@ -141,7 +141,7 @@ class RoomSampler(Sampler):
         if choice < 0.45 and near:
             return Member(self._staged(Conversation.from_text(draw.choice(near)), area), ())
         if choice > 0.7 and area.outside and alone:
-            return Member(self._staged(Conversation.from_text(draw.choice(area.outside)), area), ())
+            return Member(self._staged(draw.choice(area.outside), area), ())
         source = area if area not in self._mixing or draw.random() < 0.4 else draw.choice(self._mixing)
         concept = draw.choice([concept for concept in source.concepts if concept.requests])
         conversation = self._staged(draw.choice(concept.requests), source, concept)

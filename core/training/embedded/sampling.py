@@ -154,7 +154,7 @@ class Sampler:
         if choice < 0.35 and near:
             return Case(self._staged(Conversation.from_text(draw.choice(near)), area), None, "near_miss")
         if area.outside and alone and (choice > 0.7 or domain):
-            return Case(self._staged(Conversation.from_text(draw.choice(area.outside)), area), None, "outside")
+            return Case(self._staged(draw.choice(area.outside), area), None, "outside")
         pool = [area, area, draw.choice(self._mixing)] if area in self._mixing else [area]
         if domain:
             pool = [other for other in pool if other is not area] or [draw.choice(self._mixing)]

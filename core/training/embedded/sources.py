@@ -48,7 +48,7 @@ class Area:
     Attributes:
         domain: Policies that cover the whole area; empty where there is none.
         vague: Texts of the area that belong to no concept.
-        outside: Texts that belong to none of its concepts, nor to the area.
+        outside: Conversations that belong to none of its concepts, nor to the area.
         mixes: Whether its concepts may stand beside other areas' without being right for their requests too.
     """
 
@@ -57,7 +57,7 @@ class Area:
     concepts: tuple[Concept, ...]
     domain: tuple[Policy, ...] = ()
     vague: tuple[str, ...] = ()
-    outside: tuple[str, ...] = ()
+    outside: tuple[Conversation, ...] = ()
     mixes: bool = True
 
 
@@ -78,7 +78,7 @@ def read_corpus(public: Path) -> Corpus:
     """
     corpus = Corpus()
     splits = yaml.safe_load((WRITTEN / "splits.yaml").read_text(encoding="utf-8"))
-    for file in sorted(WRITTEN.glob("*.yaml")):
+    for file in sorted([*WRITTEN.glob("*.yaml"), *(WRITTEN / "boards").glob("*.yaml")]):
         if file.name != "splits.yaml":
             split = next((name for name in ("validation", "test") if file.stem in splits[name]), "train")
             getattr(corpus, split).append(_written(file, mixes=file.stem not in splits["do_not_mix"]))
@@ -95,8 +95,7 @@ def _written(file: Path, *, mixes: bool) -> Area:
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     concepts = []
     for entry in document["concepts"]:
-        requests = [Conversation.from_text(text) for text in entry["requests"]]
-        requests += [Conversation.from_messages(turns) for turns in entry["conversations"]]
+        requests = [_conversation(said) for said in (*entry["requests"], *entry["conversations"])]
         concepts.append(
             Concept(
                 key=entry["id"],
@@ -112,9 +111,13 @@ def _written(file: Path, *, mixes: bool) -> Area:
         concepts=tuple(concepts),
         domain=_policies(document["domain"]),
         vague=tuple(document["vague"]),
-        outside=tuple(document["outside"]),
+        outside=tuple(map(_conversation, document["outside"])),
         mixes=mixes,
     )
+
+
+def _conversation(said: str | list[dict[str, str]]) -> Conversation:
+    return Conversation.from_text(said) if isinstance(said, str) else Conversation.from_messages(said)
 
 
 def _policies(entries: list[dict[str, str]]) -> tuple[Policy, ...]:
@@ -122,7 +125,8 @@ def _policies(entries: list[dict[str, str]]) -> tuple[Policy, ...]:
 
 
 def _intents(public: Path) -> list[Area]:
-    outside = json.loads((public / "out_of_scope.json").read_text(encoding="utf-8"))["oos_train"]
+    texts = json.loads((public / "out_of_scope.json").read_text(encoding="utf-8"))["oos_train"]
+    outside = tuple(map(Conversation.from_text, texts))
     further = yaml.safe_load(WORDINGS.read_text(encoding="utf-8"))
     concepts: dict[str, list[Concept]] = {}
     for line in (public / "intents.jsonl").read_text(encoding="utf-8").splitlines():
@@ -134,7 +138,7 @@ def _intents(public: Path) -> list[Area]:
         wordings = [Policy(name, text) for text in (entry["description"], *further[source].get(name, ()))]
         concepts.setdefault(source, []).append(Concept(name, tuple(wordings), requests))
     return [
-        Area(source, source, tuple(found), outside=tuple(outside) if source == "clinc150" else ())
+        Area(source, source, tuple(found), outside=outside if source == "clinc150" else ())
         for source, found in concepts.items()
     ]
 

@@ -15,8 +15,8 @@ from archroute.engines.embedded.comparison import NULL_FEATURES, WORD_SIZE
 from archroute.engines.quantize import int8_tensors
 
 NULL_HIDDEN = 32
-FROZEN = ("embeddings.", "encoder.layer.0.", "encoder.layer.1.")
-"""What is not trained: it costs a third of a step, and unseen policies are read as well without."""
+FROZEN = ("embeddings.",)
+"""What is not trained."""
 
 
 def base_directory() -> Path:
@@ -29,35 +29,40 @@ def base_directory() -> Path:
 
 def initial(seed: int) -> dict[str, Tensor]:
     """all-MiniLM-L6-v2 and an untrained head."""
-    generator = torch.Generator().manual_seed(seed)
     loaded = load_file(base_directory() / "model.safetensors")
     tensors = {
         name: tensor
         for name, tensor in loaded.items()
         if name.startswith(("embeddings.", "encoder.")) and tensor.is_floating_point()
     }
-    hidden = tensors["embeddings.LayerNorm.weight"].numel()
-    tensors["head.scale"] = torch.tensor(math.log(20.0))
-    tensors["head.mix"] = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.15])
-    tensors["head.gate.weight"] = torch.zeros(1, hidden)
-    tensors["head.gate.bias"] = torch.tensor([-0.5])
-    # An orthogonal projection keeps cosines about as they are.
-    tensors["head.words.weight"] = torch.linalg.qr(torch.randn(hidden, WORD_SIZE, generator=generator))[0].T
-    tensors["head.weights.weight"] = torch.zeros(2, hidden)
-    tensors["head.null.0.weight"] = torch.randn(NULL_HIDDEN, NULL_FEATURES + 2 * hidden, generator=generator) * 0.05
-    tensors["head.null.0.bias"] = torch.zeros(NULL_HIDDEN)
-    tensors["head.null.1.weight"] = torch.randn(1, NULL_HIDDEN, generator=generator) * 0.05
-    tensors["head.null.1.bias"] = torch.full((1,), 0.35)
-    return trainable(tensors)
+    return trainable(tensors | head(tensors["embeddings.LayerNorm.weight"].numel(), seed), FROZEN)
 
 
-def trainable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies, of which all but the frozen ones are learned."""
+def head(hidden: int, seed: int) -> dict[str, Tensor]:
+    """An untrained head over vectors of a size."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "head.scale": torch.tensor(math.log(20.0)),
+        "head.mix": torch.tensor([0.4, 0.3, 0.15, 0.1, 0.15]),
+        "head.gate.weight": torch.zeros(1, hidden),
+        "head.gate.bias": torch.tensor([-0.5]),
+        # An orthogonal projection keeps cosines about as they are.
+        "head.words.weight": torch.linalg.qr(torch.randn(hidden, WORD_SIZE, generator=generator))[0].T,
+        "head.weights.weight": torch.zeros(2, hidden),
+        "head.null.0.weight": torch.randn(NULL_HIDDEN, NULL_FEATURES + 2 * hidden, generator=generator) * 0.05,
+        "head.null.0.bias": torch.zeros(NULL_HIDDEN),
+        "head.null.1.weight": torch.randn(1, NULL_HIDDEN, generator=generator) * 0.05,
+        "head.null.1.bias": torch.full((1,), 0.35),
+    }
+
+
+def trainable(tensors: Mapping[str, Tensor], frozen: tuple[str, ...]) -> dict[str, Tensor]:
+    """Copies, of which all but those whose names begin as the frozen ones' are learned."""
     return {
         name: tensor.detach()
         .float()
         .clone(memory_format=torch.contiguous_format)
-        .requires_grad_(not name.startswith(FROZEN))
+        .requires_grad_(not name.startswith(frozen))
         for name, tensor in tensors.items()
     }
 

@@ -77,11 +77,28 @@ class Encoder:
         hidden = _normed(hidden, _norm_of(self._tensors, "embeddings.LayerNorm"))  # [all tokens, hidden]
         spans = [Span(len(list(same)), length) for length, same in groupby(sizes)]
         for layer in self.layers:
-            hidden = _normed(hidden + _attention(layer, hidden, spans), layer.attention_norm)
+            hidden = _normed(hidden + layer.out(self._attended(layer.qkv(hidden), spans)), layer.attention_norm)
             inner = functional.gelu(layer.inner(hidden))
             hidden = _normed(hidden + layer.outer(inner), layer.mlp_norm)
         result = dict(zip(order, hidden.float().split_with_sizes(sizes), strict=True))
         return [result[number] for number in range(len(texts))]
+
+    def _attended(self, mixed: Tensor, spans: Sequence[Span]) -> Tensor:
+        """Every text's tokens attend to one another; from queries, keys and values in one: [all tokens, 3 · hidden] → […, hidden]."""
+        parts = mixed.split_with_sizes([texts * length for texts, length in spans])
+        return torch.cat(
+            [self._mixed(part.view(*span, -1)).flatten(0, 1) for span, part in zip(spans, parts, strict=True)]
+        )
+
+    def _mixed(self, rows: Tensor) -> Tensor:
+        """Attention within texts of one length: [texts, L, 3 · hidden] → [texts, L, hidden]."""
+        queries, keys, values = self._heads(rows)
+        return functional.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+
+    def _heads(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values: [texts, heads, L, head size] each."""
+        queries, keys, values = rows.view(*rows.shape[:2], 3, HEADS, -1).transpose(1, 3).unbind(dim=2)
+        return queries, keys, values
 
     def _rows(self, name: str, tokens: Tensor) -> Tensor:
         if f"{name}.weight._data" in self._tensors:
@@ -108,16 +125,3 @@ def _norm_of(tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
 
 def _normed(hidden: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
     return functional.layer_norm(hidden, (hidden.shape[-1],), *norm, eps=NORM_EPS)
-
-
-def _attention(layer: Layer, hidden: Tensor, spans: Sequence[Span]) -> Tensor:
-    """Every text's tokens attend to one another: [all tokens, hidden]."""
-    size = hidden.shape[-1]
-    mixed = layer.qkv(hidden).split_with_sizes([texts * length for texts, length in spans])
-    parts = []
-    for span, part in zip(spans, mixed, strict=True):
-        heads = part.view(span.texts, span.length, 3, HEADS, size // HEADS)
-        queries, keys, values = (one.transpose(1, 2) for one in heads.unbind(dim=2))  # [texts, heads, L, head size]
-        attended = functional.scaled_dot_product_attention(queries, keys, values)
-        parts.append(attended.transpose(1, 2).reshape(-1, size))
-    return layer.out(torch.cat(parts))

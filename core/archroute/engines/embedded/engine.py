@@ -89,7 +89,7 @@ class EmbeddedEngine(Engine):
             raise EngineError(f"{self.name} failed on {len(asked)} conversations: {error}") from error
 
     def _scores(self, routes: Sequence[Policy], text: Encoded, read: Embedding) -> Scores:
-        logits = self._comparison.logits([read], self._offer(tuple(routes)))[0]
+        logits = self._comparison.logits(read, self._offer(tuple(routes)))
         names = [*(route.name for route in routes), OTHER]
         probabilities = dict(zip(names, logits.double().softmax(dim=-1).tolist(), strict=True))
         return Scores(probabilities, 1.0, len(text.tokens), text.truncated)
