@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -70,14 +70,11 @@ def trainable(tensors: Mapping[str, Tensor], frozen: tuple[str, ...]) -> dict[st
 def blended(tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     """The tensors with the encoder a share of the way back to `start`: unseen policies are told apart better so (WiSE-FT)."""
     return {
-        name: tensor if name.startswith("head.") else (1 - share) * tensor + share * start[name].detach()
+        name: tensor.detach()
+        if name.startswith("head.")
+        else (1 - share) * tensor.detach() + share * start[name].detach()
         for name, tensor in tensors.items()
     }
-
-
-def averaged(runs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of several runs from the same start, which is better than each of them (model soups)."""
-    return {name: torch.stack([run[name] for run in runs]).mean(dim=0) for name in runs[0]}
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -85,6 +85,8 @@ class Encoder:
 
     def _attended(self, mixed: Tensor, spans: Sequence[Span]) -> Tensor:
         """Every text's tokens attend to one another; from queries, keys and values in one: [all tokens, 3 · hidden] → […, hidden]."""
+        if len(spans) == 1:  # as it is served
+            return self._mixed(mixed.view(*spans[0], -1)).flatten(0, 1)
         parts = mixed.split_with_sizes([texts * length for texts, length in spans])
         return torch.cat(
             [self._mixed(part.view(*span, -1)).flatten(0, 1) for span, part in zip(spans, parts, strict=True)]

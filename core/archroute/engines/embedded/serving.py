@@ -13,6 +13,7 @@ from torch.nn import functional
 from archroute.engines.embedded.encoder import Product
 
 _TINY = 1e-12  # keeps a row of zeros from being divided by 0
+_GELU = 0.17  # as far as GELU goes below 0
 
 
 def served(tensors: Mapping[str, Tensor], *names: str) -> Product:
@@ -35,7 +36,8 @@ def served(tensors: Mapping[str, Tensor], *names: str) -> Product:
     if int8_is_right():
         if "attention" in names[0]:
             return partial(_int8, _packed(data, scale, bias))
-        return partial(_int8_by_row, _packed(data, scale, None), bias)
+        by_row = _int8_by_row if "intermediate" in names[0] else _int8_of_gelu
+        return partial(by_row, _packed(data, scale, None), bias)
     return partial(_float, data.float() * scale[:, None], bias)
 
 
@@ -68,8 +70,18 @@ def _int8(packed: torch.ScriptObject, x: Tensor) -> Tensor:
 
 
 def _int8_by_row(packed: torch.ScriptObject, bias: Tensor, x: Tensor) -> Tensor:
-    largest = x.abs().amax(dim=1, keepdim=True).clamp_(min=_TINY)  # [M, 1]; the norm is many times slower
-    return torch.addcmul(bias, _int8(packed, x / largest), largest)
+    return _in_steps(
+        packed, bias, x, x.abs().amax(dim=1, keepdim=True).clamp_(min=_TINY)
+    )  # the norm is many times slower
+
+
+def _int8_of_gelu(packed: torch.ScriptObject, bias: Tensor, x: Tensor) -> Tensor:
+    return _in_steps(packed, bias, x, x.amax(dim=1, keepdim=True).clamp_(min=_GELU))
+
+
+def _in_steps(packed: torch.ScriptObject, bias: Tensor, x: Tensor, largest: Tensor) -> Tensor:
+    """The product, each row of `x [M, in]` rounded in steps of its own: largest [M, 1]."""
+    return torch.addcmul(bias, _int8(packed, x.div(largest)), largest)
 
 
 def _float(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
