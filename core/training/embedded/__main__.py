@@ -11,6 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -22,7 +23,7 @@ from training.embedded.calibration import calibrated, calibration_error, recalib
 from training.embedded.fit import SEED, TEACHER_RATE, Learner, Steps, accuracy, fit, results, shares
 from training.embedded.likeness import alike_pairs
 from training.embedded.sources import Area, read_corpus
-from training.embedded.teacher import TEACHER_FROZEN, TeacherEncoder, teacher
+from training.embedded.teacher import TEACHER_FROZEN, TeacherEncoder, initial_teacher
 from training.embedded.tensors import base_directory, blended, initial, quantized, trainable
 from training.embedded.words import known_words
 
@@ -39,11 +40,12 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="directory of all-mpnet-base-v2's files")
     parser.add_argument("--taught", type=Path, help="the teacher once trained: read if it is there, else written")
     parser.add_argument("--teacher-steps", type=int, default=600, help="updates of the teacher's weights (600)")
-    parser.add_argument("--steps", type=int, default=2000, help="updates of the weights (2000)")
+    parser.add_argument("--steps", type=int, default=1500, help="updates of the weights (1500)")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the heads and the draws ({SEED})")
     parser.add_argument("--keep", type=Path, help="write the float checkpoint here, too")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the int8 model goes (the package)")
     arguments = parser.parse_args()
+    torch.manual_seed(arguments.seed)
     corpus = read_corpus(arguments.public)
     tokenizer = Tokenizer.from_file(str(base_directory() / "tokenizer.json"))
     words = known_words(corpus.train, tokenizer)
@@ -51,13 +53,13 @@ def main() -> None:
     drawn = Steps(corpus.train, reader, arguments.seed, alike_pairs(corpus.train))
 
     known = arguments.taught and arguments.taught.exists()
-    loaded = load_file(arguments.taught) if known else teacher(arguments.teacher, tokenizer, arguments.seed)
-    master = Learner(trainable(loaded, TEACHER_FROZEN), TeacherEncoder, TEACHER_RATE)
+    loaded = load_file(arguments.taught) if known else initial_teacher(arguments.teacher, tokenizer, arguments.seed)
+    teacher = Learner(trainable(loaded, TEACHER_FROZEN), TeacherEncoder, TEACHER_RATE)
     if not known:
-        fit(master, drawn, steps=arguments.teacher_steps)
+        fit(teacher, drawn, steps=arguments.teacher_steps)
         if arguments.taught:
-            _save(master.tensors, arguments.taught)
-    print("teacher", json.dumps(accuracy(master.tensors, reader, corpus.validation, 10, TeacherEncoder)), flush=True)
+            _save(teacher.tensors, arguments.taught)
+    print("teacher", json.dumps(accuracy(teacher.tensors, reader, corpus.validation, 10, TeacherEncoder)), flush=True)
 
     start = initial(arguments.seed)
     pupil = Learner(initial(arguments.seed))
@@ -67,7 +69,7 @@ def main() -> None:
         if arguments.keep:
             _save(pupil.tensors, arguments.keep)
 
-    fit(pupil, drawn, steps=arguments.steps, teacher=master, look=look)
+    fit(pupil, drawn, steps=arguments.steps, teacher=teacher, look=look)
     if arguments.keep:  # the blend's share can be chosen again from it
         _save(pupil.tensors, arguments.keep.with_suffix(".trained.safetensors"))
     plain = max(

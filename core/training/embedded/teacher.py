@@ -48,7 +48,7 @@ class TeacherEncoder(Encoder):
         return attended.transpose(1, 2).flatten(2)
 
 
-def teacher(directory: Path, tokenizer: Tokenizer, seed: int) -> dict[str, Tensor]:
+def initial_teacher(directory: Path, tokenizer: Tokenizer, seed: int) -> dict[str, Tensor]:
     """all-mpnet-base-v2 with BERT's names and the tokenizer's numbers, and an untrained head.
 
     Args:
