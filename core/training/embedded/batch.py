@@ -25,11 +25,12 @@ _NEVER = -1e4  # the score of what is not there: finite, so that its gradient is
 
 
 class Step(NamedTuple):
-    """Policies and conversations in tokens, and what is asked about them."""
+    """Policies and conversations in tokens, and what is asked about them; last, the conversations without their typing errors."""
 
     policies: list[Encoded]
     members: list[Encoded]
     choices: list[Choice]
+    mended: Sequence[Encoded] = ()
 
 
 class Compared(NamedTuple):

@@ -11,11 +11,11 @@ import json
 import random
 from pathlib import Path
 
-from archroute.conversation import Conversation, Turn
+from archroute.conversation import Conversation
 from archroute.policy import OTHER, Policy
 from training.embedded.fit import SEED
 from training.embedded.likeness import alike_pairs
-from training.embedded.noise import misspelt
+from training.embedded.noise import hurried
 from training.embedded.sampling import Case, Sampler
 from training.embedded.sources import Area, read_corpus
 
@@ -30,10 +30,8 @@ def written_cases(areas: list[Area], source: str, groups: int) -> tuple[list[str
     for _ in range(groups):
         group = sampler.group(policies=POLICIES, cases=CASES, weights={source: 1.0}, absent=0.2)
         for case in group.cases:
-            *before, last = case.conversation.turns
             lines[0].append(_line(group.policies, case, case.conversation))
-            wrong = Conversation((*before, Turn("user", misspelt(last.content, draw))))
-            lines[1].append(_line(group.policies, case, wrong))
+            lines[1].append(_line(group.policies, case, hurried(case.conversation, draw)))
     return lines
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from archroute.engines.embedded.encoder import Encoder
-from archroute.engines.embedded.text import Reader
+from archroute.engines.embedded.text import Encoded, Reader
 from archroute.evaluate import read_cases
 from archroute.policy import OTHER, Policy
 from training.embedded.batch import Compared, Step, answers_of, chosen_of, compared
+from training.embedded.noise import hurried
 from training.embedded.rooms import SIZES, Choice, RoomSampler, choices
 from training.embedded.sampling import Case, Group, Sampler
 from training.embedded.sources import WRITTEN, Area
@@ -31,6 +32,9 @@ policies of all rooms, to which only a teacher knows the answer."""
 
 NONE_SHARE, DROPOUT = 0.25, 0.3
 """What the conversations that belong to none count together, and the share of the null's content features left out."""
+
+HURRIED = 0.35
+"""The share of conversations with typing errors."""
 
 APPLICATIONS = WRITTEN / "applications" / "validation.jsonl"
 
@@ -85,23 +89,29 @@ class Steps:
         """The rooms of a step, side by side."""
         draw = random.Random(f"{self._seed}/{number}")
         sampler = RoomSampler(self._areas, draw.getrandbits(64), augment=True, alike=self._alike)
-        step = Step([], [], [])
+        policies: list[Encoded] = []
+        members: list[Encoded] = []
+        mended: list[Encoded] = []
+        asked: list[Choice] = []
         for _ in range(ROOMS):
             room = sampler.room(policies=POLICIES, members=MEMBERS, weights=self._weights)
-            before, others = len(step.policies), len(step.members)
-            step.choices.extend(
+            before, others = len(policies), len(members)
+            asked.extend(
                 Choice(
                     [before + place for place in one.policies], [others + place for place in one.members], one.answers
                 )
                 for one in choices(room, CHOICES, draw)
             )
-            step.policies.extend(map(self._reader.policy, room.policies))
-            step.members.extend(self._reader.conversation(member.conversation) for member in room.members)
-        everything = range(len(step.policies))
-        step.choices.extend(
+            policies.extend(map(self._reader.policy, room.policies))
+            for said in (member.conversation for member in room.members):
+                mended.append(self._reader.conversation(said))
+                wrong = hurried(said, draw, draw.choice((0.05, 0.1, 0.1))) if draw.random() < HURRIED else None
+                members.append(self._reader.conversation(wrong) if wrong else mended[-1])
+        everything = range(len(policies))
+        asked.extend(
             Choice(draw.sample(everything, min(draw.randint(*SIZES), len(everything))), [], []) for _ in range(ACROSS)
         )
-        return step
+        return Step(policies, members, asked, mended)
 
 
 def loss_of(found: Compared, step: Step) -> Tensor:
@@ -122,6 +132,8 @@ def loss_of(found: Compared, step: Step) -> Tensor:
 class Lessons:
     """What a teacher adds to the loss: its probabilities in every choice, for everybody, and its vectors.
 
+    It reads the conversations without their typing errors.
+
     Args:
         teacher: Trained already.
         hidden: The size of the learner's vectors.
@@ -137,7 +149,7 @@ class Lessons:
     def loss_of(self, found: Compared, step: Step, plain: Tensor) -> Tensor:
         """The whole loss, `plain` being the one of the right answers."""
         with torch.no_grad():
-            shown = compared(self._tensors, self._encoder, step)
+            shown = compared(self._tensors, self._encoder, step._replace(members=list(step.mended)))
         logs = found.logits.log_softmax(dim=-1)
         apart = functional.kl_div(logs, shown.logits.log_softmax(dim=-1), reduction="none", log_target=True).sum(dim=-1)
         turned = functional.cosine_similarity(found.vectors @ self.turned.T, shown.vectors, dim=-1)

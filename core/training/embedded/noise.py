@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 
+from archroute.conversation import Conversation, Turn
 from archroute.policy import OTHER, Policy
 
 _NEIGHBOURS = {
@@ -33,6 +34,12 @@ def misspelt(text: str, draw: random.Random, rate: float = 0.1) -> str:
                 letters[place] = draw.choice(near) if near else letters[place]
         place += 1
     return "".join(letters) or text
+
+
+def hurried(conversation: Conversation, draw: random.Random, rate: float = 0.1) -> Conversation:
+    """The conversation with the last turn misspelt."""
+    *before, last = conversation.turns
+    return Conversation((*before, Turn("user", misspelt(last.content, draw, rate))))
 
 
 def restyled(policy: Policy, draw: random.Random) -> Policy:

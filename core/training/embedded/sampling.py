@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from archroute.conversation import Conversation, Turn
 from archroute.policy import Policy
-from training.embedded.noise import misspelt, restyled
+from training.embedded.noise import restyled
 from training.embedded.phrases import CLOSINGS, CONTINUED, LEADS, REPLIES
 from training.embedded.sources import Area, Concept
 
@@ -40,7 +40,7 @@ class Sampler:
     Args:
         areas: What to draw from.
         seed: Draws are the same for the same seed.
-        augment: Whether names are restyled and texts misspelt, for training.
+        augment: Whether names are restyled and conversations taken further, for training.
         alike: Pairs of concepts (`AREA/KEY`) of different areas that may both be right for a request, see `alike_concepts`.
     """
 
@@ -186,7 +186,7 @@ class Sampler:
         return Turn("assistant", self._random.choice(REPLIES))
 
     def _staged(self, conversation: Conversation, area: Area, concept: Concept | None = None) -> Conversation:
-        """The conversation, at times after turns on something else, at times taken further, and misspelt."""
+        """The conversation, at times after turns on something else, at times taken further."""
         draw = self._random
         turns = conversation.turns
         if len(turns) == 1 and draw.random() < 0.3:
@@ -200,9 +200,6 @@ class Sampler:
             turns = (*before[-6:], *turns)
         if concept and self._augment and area.source != "sgd" and draw.random() < 0.07:
             turns = (*turns, self._reply(concept), Turn("user", draw.choice(CONTINUED)))
-        if self._augment and draw.random() < 0.35:
-            wrong = misspelt(turns[-1].content, draw, draw.choice((0.05, 0.1, 0.1)))
-            turns = (*turns[:-1], Turn("user", wrong))
         return Conversation(turns)
 
     def _wording(self, concept: Concept) -> Policy:
