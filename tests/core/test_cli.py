@@ -82,6 +82,14 @@ def test_route_reads_the_turns_before(policies: str, tmp_path: Path):
     assert json.loads(after.stdout)["prompt_tokens"] > json.loads(alone.stdout)["prompt_tokens"]
 
 
+@pytest.mark.parametrize("threshold", ["--min-confidence", "--min-margin"])
+def test_route_goes_to_the_default_below_a_threshold(policies: str, threshold: str):
+    arguments = ("route", "a hotel in Rome, please", "--policies", policies, "--model", "embedded", "--json")
+    told = json.loads(archroute(*arguments, threshold, "0.9999").stdout)
+    assert max(told["probabilities"], key=told["probabilities"].get) == "trip_planning"
+    assert told["route"] == "other"
+
+
 def test_eval_counts_by_kind(tmp_path: Path):
     cases = write_cases(
         tmp_path / "cases.jsonl",
