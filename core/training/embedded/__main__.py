@@ -24,7 +24,7 @@ from training.embedded.fit import SEED, TEACHER_RATE, Learner, Steps, accuracy, 
 from training.embedded.likeness import alike_pairs
 from training.embedded.sources import Area, read_corpus
 from training.embedded.teacher import TEACHER_FROZEN, TeacherEncoder, initial_teacher
-from training.embedded.tensors import base_directory, blended, initial, quantized, trainable
+from training.embedded.tensors import base_directory, blended, continued, initial, quantized, trainable
 from training.embedded.words import known_words
 
 BLENDS = (0.0, 0.1, 0.15, 0.2, 0.3)
@@ -39,8 +39,9 @@ def main() -> None:
     )
     parser.add_argument("--teacher", type=Path, required=True, help="directory of all-mpnet-base-v2's files")
     parser.add_argument("--taught", type=Path, help="the teacher once trained: read if it is there, else written")
-    parser.add_argument("--teacher-steps", type=int, default=600, help="updates of the teacher's weights (600)")
-    parser.add_argument("--steps", type=int, default=1500, help="updates of the weights (1500)")
+    parser.add_argument("--teacher-steps", type=int, default=1100, help="updates of the teacher's weights (1100)")
+    parser.add_argument("--steps", type=int, default=3000, help="updates of the weights (3000)")
+    parser.add_argument("--start", type=Path, help="a model to train further, in place of all-MiniLM-L6-v2")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the heads and the draws ({SEED})")
     parser.add_argument("--keep", type=Path, help="write the float checkpoint here, too")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the int8 model goes (the package)")
@@ -62,7 +63,7 @@ def main() -> None:
     print("teacher", json.dumps(accuracy(teacher.tensors, reader, corpus.validation, 10, TeacherEncoder)), flush=True)
 
     start = initial(arguments.seed)
-    pupil = Learner(initial(arguments.seed))
+    pupil = Learner(continued(arguments.start) if arguments.start else initial(arguments.seed))
 
     def look() -> None:
         print(json.dumps(accuracy(pupil.tensors, reader, corpus.validation, groups=10)), flush=True)

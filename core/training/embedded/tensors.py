@@ -27,6 +27,16 @@ def base_directory() -> Path:
     return Path(found.origin).parent / "model"
 
 
+def continued(file: Path) -> dict[str, Tensor]:
+    """A model as it is shipped, to be trained further: its int8 weights widened."""
+    loaded = load_file(file)
+    data, scale = "._data", "._scale"
+    plain = {name: tensor for name, tensor in loaded.items() if not name.endswith((data, scale))}
+    for name in (name.removesuffix(data) for name in loaded if name.endswith(data)):
+        plain[name] = loaded[name + data].float() * loaded[name + scale].float()
+    return trainable(plain, FROZEN)
+
+
 def initial(seed: int) -> dict[str, Tensor]:
     """all-MiniLM-L6-v2 and an untrained head."""
     loaded = load_file(base_directory() / "model.safetensors")
