@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import BertConfig, BertModel
@@ -21,7 +22,7 @@ from training.embedded.phrases import LEADS
 from training.embedded.rooms import RoomSampler, choices
 from training.embedded.sampling import Sampler
 from training.embedded.sources import Area, Concept
-from training.embedded.tensors import head, quantized, trainable
+from training.embedded.tensors import continued, head, quantized, trainable
 
 
 def _area(name: str, *, overlaps: dict[str, set[str]] | None = None) -> Area:
@@ -160,6 +161,16 @@ def _learner(seed: int, hidden: int) -> Learner:
     )
     body = BertModel(config, add_pooling_layer=False).state_dict()
     return Learner(trainable(body | head(hidden, seed), frozen=("embeddings.",)), rate=2e-3)
+
+
+def test_a_shipped_model_goes_on_from_where_it_stands():
+    shipped = load_file(WEIGHTS / "model.safetensors")
+    widened = continued(WEIGHTS / "model.safetensors")
+    again = quantized(widened)
+    assert again.keys() == shipped.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in shipped.items())
+    assert not widened["embeddings.word_embeddings.weight"].requires_grad
+    assert widened["encoder.layer.0.output.dense.weight"].requires_grad
 
 
 def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known():
