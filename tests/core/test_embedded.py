@@ -124,6 +124,16 @@ def test_two_slips_in_a_long_word_are_mended_and_short_words_only_into_common_on
     assert speller.mended("tarnslte this beefroe teh cag") == "translate this before the cag"
 
 
+def test_a_slip_that_fingers_make_is_likelier_than_a_common_word():
+    speller = Speller(["would", "out", "should", "pit", "points", "ship", "shop"])
+    assert speller.mended("you sould") == "you should"  # left out, and W is far from S
+    assert speller.mended("pointd shpo") == "points shop"  # D is beside S; swapped
+
+
+def test_a_sentence_may_begin_with_a_slip_but_names_stay():
+    assert Speller(["find", "mark"]).mended("OK. Fnid Makr") == "OK. find Makr"
+
+
 def test_several_questions_on_one_conversation_read_it_once(monkeypatch: pytest.MonkeyPatch):
     engine = EmbeddedEngine()
     chat = Conversation.from_text("crop this picture and make the sky bluer")

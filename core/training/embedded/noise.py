@@ -6,13 +6,8 @@ import random
 import re
 
 from archroute.conversation import Conversation, Turn
+from archroute.engines.embedded.spelling import BESIDE
 from archroute.policy import OTHER, Policy
-
-_NEIGHBOURS = {
-    "a": "sqz", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "j": "hk", "k": "jl",
-    "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "q": "w", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb",
-    "w": "qe", "x": "zc", "y": "tu", "z": "x",
-}  # fmt: skip
 
 
 def misspelt(text: str, draw: random.Random, rate: float = 0.1) -> str:
@@ -30,7 +25,7 @@ def misspelt(text: str, draw: random.Random, rate: float = 0.1) -> str:
                 letters[place], letters[place + 1] = letters[place + 1], letters[place]
                 place += 1
             else:
-                near = _NEIGHBOURS.get(letters[place].lower())
+                near = BESIDE.get(letters[place].lower())
                 letters[place] = draw.choice(near) if near else letters[place]
         place += 1
     return "".join(letters) or text

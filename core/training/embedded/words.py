@@ -26,18 +26,17 @@ _BONUS = 1.5  # how much commoner, in powers of e, a word that is met in the are
 
 def known_words(areas: Sequence[Area], tokenizer: Tokenizer) -> list[str]:
     """The commonest words of English and those of the areas, the commonest first, then the rest of the tokenizer's."""
+    listed = _english()
     counts: Counter[str] = Counter()
     for area in areas:
         for concept in area.concepts:
             for policy in concept.wordings:  # free of typing errors
                 words = _WORD.findall(policy_text(policy).lower())
-                stems = [
-                    word.removesuffix(ending) for word in words for ending in ("ing", "s") if word.endswith(ending)
-                ]
-                counts.update(dict.fromkeys([*words, *stems], _OFTEN))
+                stems = [word.removesuffix(ending) for word in words for ending in ("ing", "s")]
+                counts.update(dict.fromkeys([*words, *(stem for stem in stems if stem in listed)], _OFTEN))
             for conversation in concept.requests:
                 counts.update(word for turn in conversation.turns for word in _WORD.findall(turn.content.lower()))
-    english = dict(list(_english().items())[:_COMMON])
+    english = dict(list(listed.items())[:_COMMON])
     rare = min(english.values())
     scores = {word: math.log(count) for word, count in english.items()}
     for word, count in counts.items():

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 
+BESIDE = {
+    "a": "sqz", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "j": "hk", "k": "jl",
+    "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "q": "w", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb",
+    "w": "qe", "x": "zc", "y": "tu", "z": "x",
+}  # fmt: skip
+"""The keys beside each letter's."""
+
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _LEAST, _MOST = 3, 20  # letters of a word that is mended
-_TWICE = 5  # letters from which two slips are mended
+_TWICE = 5  # letters from which more than one slip is mended
 _COMMON = {3: 1000, 4: 12_000}  # how common a word must be for one of so few letters to be taken for it
 _END = 2  # letters at the beginning or the end of a word, one of which two slips leave as it is
+_SLIP, _KEY, _OTHER_KEY, _STRAY = 3.0, 0.7, 3.0, 2.5
+"""How unlikely a slip is, as minus a natural logarithm; and how much more so if a letter was taken for its neighbour on the keyboard, or
+for another, or if one was added that does not double the one before."""
+
+_FARTHEST = 10.0
+"""What is less likely is another word."""
+
+_FLAT = 30  # frequencies fall with the rank, but the commonest words are about as common as one another
 # A plain word: no part of an identifier, a path, a number or an address, and no name (a capital within a sentence).
 _WORD = re.compile(
-    rf"(?<![\w./\\@#$<>{{}}\-])(?:(?<=^)[A-Z])?[a-z]{{{_LEAST - 1},{_MOST}}}(?![\w/\\@(){{}}<>=_]|[.:]\w)"
+    rf"(?<![\w./\\@#$<>{{}}\-])(?:(?:(?<=^)|(?<=[.!?] ))[A-Z])?[a-z]{{{_LEAST - 1},{_MOST}}}(?![\w/\\@(){{}}<>=_]|[.:]\w)"
 )
 
 
 class Speller:
-    """Replaces unknown words by the commonest known one that is a slip away, or two where the word is long.
+    """Replaces unknown words by the likeliest known one that is a slip away, or a few where the word is long.
 
-    A slip is a letter too many, too few or wrong, or two letters swapped.
+    A slip is a letter too many, too few or wrong, or two letters swapped. A word is the likelier the commoner it is, and the commoner the
+    slips are that lead from it to what was typed (Kernighan, Church and Gale 1990).
 
     Args:
         words: Known words, lower case, the commonest first.
@@ -46,12 +63,18 @@ class Speller:
         if len(lower) < _LEAST or lower in self._rank:
             return word
         bar = _COMMON.get(len(lower), len(self._rank))
-        near = (other for other in _one_slip_away(lower) if self._rank.get(other, bar) < bar and len(other) >= _LEAST)
-        best = min(near, default=None, key=self._rank.__getitem__)
-        if best is None and len(lower) >= _TWICE:
-            near = (other for other in self._alike(lower) if _two_slips_at_most(lower, other))
-            best = min(near, default=None, key=self._rank.__getitem__)
-        return best or word
+        near = {other for other in _one_slip_away(lower) if self._rank.get(other, bar) < bar and len(other) >= _LEAST}
+        if len(lower) >= _TWICE:
+            near.update(self._alike(lower))
+        best, least = word, math.inf
+        for other in sorted(near, key=self._rank.__getitem__):
+            rarity = math.log(self._rank[other] + _FLAT)
+            if rarity + _SLIP >= least:
+                break  # what follows is rarer still
+            unlikely = rarity + _unlikelihood(lower, other, min(_FARTHEST, least - rarity))
+            if unlikely < least:
+                best, least = other, unlikely
+        return best
 
     @cached_property
     def _by_end(self) -> dict[str, list[tuple[str, int, int]]]:
@@ -65,7 +88,7 @@ class Speller:
         return found
 
     def _alike(self, word: str) -> Iterator[str]:
-        """Words that may be two slips away: each slip changes two letters of the set at most."""
+        """Words that may be two slips away, or more that swap or double: each slip changes two letters of the set at most."""
         letters, size = _letters(word), len(word)
         for end in (f"{word[:_END]}-", f"-{word[-_END:]}"):
             for other, other_size, other_letters in self._by_end.get(end, ()):
@@ -90,17 +113,20 @@ def _one_slip_away(word: str) -> Iterator[str]:
             yield head + letter + tail
 
 
-def _two_slips_at_most(one: str, other: str) -> bool:
-    """Whether two slips or fewer, none of them within another, turn one word into the other."""
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
-        older, before, row = before, row, [i]
-        for j, wanted in enumerate(other, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
-            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
-                cost = min(cost, older[j - 2] + 1)
-            row.append(cost)
-        if min(row) > 2:
-            return False
-    return row[-1] <= 2
+def _unlikelihood(typed: str, word: str, most: float) -> float:
+    """How unlikely the slips are that lead from `word` to `typed`, none of them within another; infinite from `most` on."""
+    older: list[float] = []
+    before = [_SLIP * place for place in range(len(word) + 1)]
+    for i, letter in enumerate(typed):
+        added = _SLIP if i and typed[i - 1] == letter else _SLIP + _STRAY
+        row = [before[0] + added]
+        for j, wanted in enumerate(word):
+            wrong = 0.0 if letter == wanted else _SLIP + (_KEY if letter in BESIDE.get(wanted, "") else _OTHER_KEY)
+            least = min(before[j] + wrong, before[j + 1] + added, row[j] + _SLIP)
+            if i and j and letter == word[j - 1] and typed[i - 1] == wanted:
+                least = min(least, older[j - 1] + _SLIP)
+            row.append(least)
+        if min(row) >= most and min(before) >= most:
+            return math.inf
+        older, before = before, row
+    return before[-1] if before[-1] < most else math.inf
