@@ -62,12 +62,9 @@ class Speller:
         lower = word.lower()
         if len(lower) < _LEAST or lower in self._rank:
             return word
-        bar = _COMMON.get(len(lower), len(self._rank))
-        near = {other for other in _one_slip_away(lower) if self._rank.get(other, bar) < bar and len(other) >= _LEAST}
-        if len(lower) >= _TWICE:
-            near.update(self._alike(lower))
+        near = self._alike(lower) if len(lower) >= _TWICE else self._common(lower)
         best, least = word, math.inf
-        for other in sorted(near, key=self._rank.__getitem__):
+        for other in sorted(set(near), key=self._rank.__getitem__):
             rarity = math.log(self._rank[other] + _FLAT)
             if rarity + _SLIP >= least:
                 break  # what follows is rarer still
@@ -87,8 +84,13 @@ class Speller:
                 found.setdefault(f"-{word[-_END:]}", []).append(entry)
         return found
 
+    def _common(self, word: str) -> Iterator[str]:
+        """Words a slip away that are common enough for one of so few letters."""
+        bar = _COMMON[len(word)]
+        return (other for other in _one_slip_away(word) if self._rank.get(other, bar) < bar and len(other) >= _LEAST)
+
     def _alike(self, word: str) -> Iterator[str]:
-        """Words that may be two slips away, or more that swap or double: each slip changes two letters of the set at most."""
+        """All words a slip away and those that may be two, or more that swap or double: each changes two letters of the set at most."""
         letters, size = _letters(word), len(word)
         for end in (f"{word[:_END]}-", f"-{word[-_END:]}"):
             for other, other_size, other_letters in self._by_end.get(end, ()):
