@@ -62,7 +62,7 @@ def main() -> None:
             _save(teacher.tensors, arguments.taught)
     print("teacher", json.dumps(accuracy(teacher.tensors, reader, corpus.validation, 10, TeacherEncoder)), flush=True)
 
-    start = initial(arguments.seed)
+    pretrained = initial(arguments.seed)
     pupil = Learner(continued(arguments.start) if arguments.start else initial(arguments.seed))
 
     def look() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     if arguments.keep:  # the blend's share can be chosen again from it
         _save(pupil.tensors, arguments.keep.with_suffix(".trained.safetensors"))
     plain = max(
-        (_calibrated(blended(pupil.tensors, start, share), share, reader, corpus.validation) for share in BLENDS),
+        (_calibrated(blended(pupil.tensors, pretrained, share), share, reader, corpus.validation) for share in BLENDS),
         key=lambda candidate: candidate[0],
     )[1]
     if arguments.keep:
