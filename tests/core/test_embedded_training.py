@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
+import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from torch import Tensor
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
 from archroute.conversation import Conversation
-from archroute.engines.embedded.encoder import HEADS
+from archroute.engines.embedded.encoder import HEADS, Encoder
 from archroute.engines.embedded.engine import WEIGHTS
-from archroute.engines.embedded.text import Reader
+from archroute.engines.embedded.serving import int8_is_right, served
+from archroute.engines.embedded.text import Encoded, Reader
 from archroute.policy import Policy
 from training.embedded.calibration import calibrated, calibration_error, recalibrated
 from training.embedded.fit import Learner, Steps, fit
 from training.embedded.noise import misspelt
 from training.embedded.phrases import LEADS
 from training.embedded.rooms import RoomSampler, choices
+from training.embedded.rounding import inputs_of
 from training.embedded.sampling import Sampler
-from training.embedded.sources import Area, Concept
-from training.embedded.tensors import continued, head, quantized, trainable
+from training.embedded.sources import WRITTEN, Area, Concept
+from training.embedded.tensors import continued, head, quantized, trainable, widened
 
 
 def _area(name: str, *, overlaps: dict[str, set[str]] | None = None) -> Area:
@@ -164,13 +170,51 @@ def _learner(seed: int, hidden: int) -> Learner:
 
 
 def test_a_shipped_model_goes_on_from_where_it_stands():
-    shipped = load_file(WEIGHTS / "model.safetensors")
-    widened = continued(WEIGHTS / "model.safetensors")
-    again = quantized(widened)
-    assert again.keys() == shipped.keys()
-    assert all(torch.equal(again[name], tensor) for name, tensor in shipped.items())
-    assert not widened["embeddings.word_embeddings.weight"].requires_grad
-    assert widened["encoder.layer.0.output.dense.weight"].requires_grad
+    further = continued(WEIGHTS / "model.safetensors")
+    assert not further["embeddings.word_embeddings.weight"].requires_grad
+    assert further["encoder.layer.0.output.dense.weight"].requires_grad
+    reader = Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
+    texts = [reader.conversation(Conversation.from_text(text)) for text in ("my card is gone", "who won last night?")]
+    served_ones = [Encoder(load_file(WEIGHTS / "model.safetensors"), served).read([text])[0] for text in texts]
+    for found, wanted in zip(Encoder(further).read(texts), served_ones, strict=True):
+        assert functional.cosine_similarity(found.mean(dim=0), wanted.mean(dim=0), dim=0) > 0.99
+
+
+def _requests(reader: Reader, board: str) -> list[Encoded]:
+    concepts = yaml.safe_load((WRITTEN / "boards" / f"{board}.yaml").read_text(encoding="utf-8"))["concepts"]
+    said = [request for concept in concepts for request in concept["requests"]]
+    return [reader.conversation(Conversation.from_text(text)) for text in said]
+
+
+def _two_layers(seed: int) -> dict[str, Tensor]:
+    """The beginning of the package's model, its weights off the steps they were rounded to."""
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        name: tensor.detach() * (1 + 0.01 * torch.randn(tensor.shape, generator=draw))
+        for name, tensor in continued(WEIGHTS / "model.safetensors").items()
+        if name.startswith(("embeddings.", "encoder.layer.0.", "encoder.layer.1."))
+    }
+
+
+@pytest.mark.skipif(not int8_is_right(), reason="this machine has no int8 product")
+def test_layers_rounded_by_what_they_are_given_change_a_text_less():
+    tensors, reader = _two_layers(9), Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
+    learned, others = _requests(reader, "clinic_line"), _requests(reader, "parcel_carrier_intents")[:20]
+    plain = Encoder(tensors)
+
+    def missed(int8: Mapping[str, Tensor]) -> float:
+        encoder = Encoder(int8, served)
+        return sum(float((encoder.read([text])[0] - plain.read([text])[0]).mean(dim=0).norm()) for text in others)
+
+    assert missed(quantized(tensors, inputs_of(tensors, learned))) < 0.8 * missed(quantized(tensors))
+
+
+def test_widened_layers_are_those_that_were_rounded():
+    tensors, reader = _two_layers(10), Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
+    again = widened(quantized(tensors, inputs_of(tensors, _requests(reader, "clinic_line")[:20])))
+    assert again.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert functional.cosine_similarity(again[name].flatten(), tensor.flatten(), dim=0) > 0.99
 
 
 def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 from pathlib import Path
 
 import torch
@@ -18,17 +19,21 @@ from torch import Tensor
 
 from archroute.engines.embedded.engine import WEIGHTS
 from archroute.engines.embedded.spelling import Speller
-from archroute.engines.embedded.text import Reader
+from archroute.engines.embedded.text import Encoded, Reader
 from training.embedded.calibration import calibrated, calibration_error, recalibrated
 from training.embedded.fit import SEED, TEACHER_RATE, Learner, Steps, accuracy, fit, results, shares
 from training.embedded.likeness import alike_pairs
+from training.embedded.rounding import inputs_of
 from training.embedded.sources import Area, read_corpus
 from training.embedded.teacher import TEACHER_FROZEN, TeacherEncoder, initial_teacher
-from training.embedded.tensors import base_directory, blended, continued, initial, quantized, trainable
+from training.embedded.tensors import base_directory, blended, continued, initial, quantized, trainable, widened
 from training.embedded.words import known_words
 
 BLENDS = (0.0, 0.1, 0.15, 0.2, 0.3)
 """How far the trained encoder may go back to the one it started from; the best on the validation cases is taken."""
+
+CONVERSATIONS, POLICIES = 900, 300
+"""How many texts the layers are rounded by."""
 
 
 def main() -> None:
@@ -80,9 +85,12 @@ def main() -> None:
     if arguments.keep:
         _save(plain, arguments.keep)
     print("float", json.dumps(accuracy(plain, reader, corpus.validation)), flush=True)
-    int8 = quantized(plain)
-    print("int8", json.dumps(accuracy(int8, reader, corpus.validation)), flush=True)
-    print(f"calibration error {calibration_error(results(int8, reader, corpus.validation, groups=40)):.4f}", flush=True)
+    int8 = quantized(plain, inputs_of(plain, _texts(corpus.train, reader, arguments.seed)))
+    known = widened(int8)
+    print("int8 weights", json.dumps(accuracy(known, reader, corpus.validation)), flush=True)
+    print(
+        f"calibration error {calibration_error(results(known, reader, corpus.validation, groups=40)):.4f}", flush=True
+    )
     arguments.out.mkdir(parents=True, exist_ok=True)
     save_file(int8, arguments.out / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(arguments.out / "tokenizer.json"), pretty=False)
@@ -90,6 +98,15 @@ def main() -> None:
     (arguments.out / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     for file in arguments.out.iterdir():
         file.chmod(0o644)
+
+
+def _texts(areas: list[Area], reader: Reader, seed: int) -> list[Encoded]:
+    """Some of what is learned from, in tokens."""
+    concepts = [concept for area in areas for concept in area.concepts]
+    draw = random.Random(seed)
+    asked = draw.sample([request for concept in concepts for request in concept.requests], CONVERSATIONS)
+    offered = draw.sample([policy for concept in concepts for policy in concept.wordings], POLICIES)
+    return [*map(reader.conversation, asked), *map(reader.policy, offered)]
 
 
 def _save(tensors: dict[str, Tensor], file: Path) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors.torch import load_file
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from archroute.engines.embedded.comparison import NULL_FEATURES, WORD_SIZE
 from archroute.engines.quantize import int8_tensors
+from training.embedded.rounding import Inputs, int8_layer
 
 NULL_HIDDEN = 32
 FROZEN = ("embeddings.",)
 """What is not trained."""
+
+_DATA, _SCALE, _BEFORE = "._data", "._scale", ".pre_quant_scale"
 
 
 def base_directory() -> Path:
@@ -28,13 +32,8 @@ def base_directory() -> Path:
 
 
 def continued(file: Path) -> dict[str, Tensor]:
-    """A model as it is shipped, to be trained further: its int8 weights widened."""
-    loaded = load_file(file)
-    data, scale = "._data", "._scale"
-    plain = {name: tensor for name, tensor in loaded.items() if not name.endswith((data, scale))}
-    for name in (name.removesuffix(data) for name in loaded if name.endswith(data)):
-        plain[name] = loaded[name + data].float() * loaded[name + scale].float()
-    return trainable(plain, FROZEN)
+    """A model as it is shipped, to be trained further."""
+    return trainable(widened(load_file(file)), FROZEN)
 
 
 def initial(seed: int) -> dict[str, Tensor]:
@@ -92,17 +91,33 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.bfloat16() if _is_linear(name, tensor) else tensor for name, tensor in tensors.items()}
 
 
-def quantized(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with the word embedding and all linear layers of the encoder in int8."""
+def quantized(tensors: Mapping[str, Tensor], inputs: Mapping[str, Inputs] = MappingProxyType({})) -> dict[str, Tensor]:
+    """The tensors with the word embedding and all linear layers of the encoder in int8.
+
+    Args:
+        tensors: A float checkpoint.
+        inputs: What the layers are given; the weights of a layer without are rounded to the nearest.
+    """
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        plain = tensor.detach().clone()
+        plain, layer = tensor.detach().clone(), name.removesuffix(".weight")
         if _is_linear(name, plain) or name == "embeddings.word_embeddings.weight":
-            parts = dict(int8_tensors(name.removesuffix(".weight"), plain))
-            result |= {part: value for part, value in parts.items() if part.endswith(("._data", "._scale"))}
+            parts = int8_layer(layer, plain, inputs[layer]) if layer in inputs else dict(int8_tensors(layer, plain))
+            result |= {part: value for part, value in parts.items() if part.endswith((_DATA, _SCALE, _BEFORE))}
         else:
             result[name] = plain
     return {name: tensor.contiguous() for name, tensor in result.items()}
+
+
+def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The float tensors that int8 ones stand for."""
+    result = {name: tensor for name, tensor in tensors.items() if not name.endswith((_DATA, _SCALE, _BEFORE))}
+    for name in (name.removesuffix(_DATA) for name in tensors if name.endswith(_DATA)):
+        result[name] = tensors[name + _DATA].float() * tensors[name + _SCALE].float()
+        before = name.removesuffix(".weight") + _BEFORE
+        if before in tensors:
+            result[name] *= tensors[before]
+    return result
 
 
 def _is_linear(name: str, tensor: Tensor) -> bool:

@@ -25,7 +25,8 @@ def served(tensors: Mapping[str, Tensor], *names: str) -> Product:
     weights are widened once.
 
     Args:
-        tensors: The checkpoint's tensors, weights plain (`NAME.weight`) or quantised by quanto (`NAME.weight._data`, `._scale`).
+        tensors: The checkpoint's tensors, weights plain (`NAME.weight`) or quantised by quanto (`NAME.weight._data`, `._scale`), made for
+            inputs multiplied by `NAME.pre_quant_scale [in]` where there is one.
         names: Layers, without the ending `.weight`.
     """
     bias = torch.cat([tensors[f"{name}.bias"].float() for name in names])
@@ -33,12 +34,16 @@ def served(tensors: Mapping[str, Tensor], *names: str) -> Product:
         return partial(_float, torch.cat([tensors[f"{name}.weight"].float() for name in names]), bias)
     data = torch.cat([tensors[f"{name}.weight._data"] for name in names])
     scale = torch.cat([tensors[f"{name}.weight._scale"].flatten().float() for name in names])
-    if int8_is_right():
-        if "attention" in names[0]:
-            return partial(_int8, _packed(data, scale, bias))
+    before = tensors.get(f"{names[0]}.pre_quant_scale")
+    if not int8_is_right():
+        weight = data.float() * scale[:, None]
+        return partial(_float, weight if before is None else weight * before, bias)
+    if "attention" in names[0]:
+        product = partial(_int8, _packed(data, scale, bias))
+    else:
         by_row = _int8_by_row if "intermediate" in names[0] else _int8_of_gelu
-        return partial(by_row, _packed(data, scale, None), bias)
-    return partial(_float, data.float() * scale[:, None], bias)
+        product = partial(by_row, _packed(data, scale, None), bias)
+    return product if before is None else partial(_scaled, product, before)
 
 
 @lru_cache(maxsize=1)
@@ -62,6 +67,10 @@ def _packed(data: Tensor, scale: Tensor, bias: Tensor | None) -> torch.ScriptObj
         weight = torch._make_per_channel_quantized_tensor(data, scale.double(), zeros, 0)
     packed: torch.ScriptObject = torch.ops.quantized.linear_prepack(weight, bias)
     return packed
+
+
+def _scaled(product: Product, before: Tensor, x: Tensor) -> Tensor:
+    return product(x * before)
 
 
 def _int8(packed: torch.ScriptObject, x: Tensor) -> Tensor:
