@@ -220,18 +220,20 @@ def test_widened_layers_are_those_that_were_rounded():
 def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known():
     reader = Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
     drawn = Steps([_area("north"), _area("south")], reader, 8)
-    teacher, pupil = _learner(1, 4 * HEADS), _learner(2, 2 * HEADS)
+    teacher, pupil, alone = _learner(1, 4 * HEADS), _learner(2, 2 * HEADS), _learner(2, 2 * HEADS)
     step = drawn[1000]
     across = [number for number, choice in enumerate(step.choices) if not choice.members]
 
-    def apart() -> float:
+    def apart(learner: Learner) -> float:
         with torch.no_grad():
-            wanted, found = (one.compared(step).logits[across].log_softmax(dim=-1) for one in (teacher, pupil))
+            wanted, found = (one.compared(step).logits[across].log_softmax(dim=-1) for one in (teacher, learner))
             return float(functional.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=-1).mean())
 
-    before = apart()
-    fit(pupil, drawn, steps=15, teacher=teacher)
-    assert apart() < 0.7 * before
+    before = apart(pupil)
+    fit(pupil, drawn, steps=25, teacher=teacher)
+    fit(alone, drawn, steps=25)
+    assert apart(pupil) < 0.8 * before
+    assert apart(pupil) < 0.7 * apart(alone)
 
 
 def test_a_step_is_drawn_the_same_whenever_it_is_asked_for():
