@@ -169,15 +169,14 @@ def _learner(seed: int, hidden: int) -> Learner:
     return Learner(trainable(body | head(hidden, seed), frozen=("embeddings.",)), rate=2e-3)
 
 
-def test_a_shipped_model_goes_on_from_where_it_stands():
+def test_a_shipped_model_goes_on_from_where_it_stands(monkeypatch: pytest.MonkeyPatch):
     further = continued(WEIGHTS / "model.safetensors")
     assert not further["embeddings.word_embeddings.weight"].requires_grad
     assert further["encoder.layer.0.output.dense.weight"].requires_grad
-    reader = Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
-    texts = [reader.conversation(Conversation.from_text(text)) for text in ("my card is gone", "who won last night?")]
-    served_ones = [Encoder(load_file(WEIGHTS / "model.safetensors"), served).read([text])[0] for text in texts]
-    for found, wanted in zip(Encoder(further).read(texts), served_ones, strict=True):
-        assert functional.cosine_similarity(found.mean(dim=0), wanted.mean(dim=0), dim=0) > 0.99
+    text = Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json"))).policy(Policy("cards", "My card is gone"))
+    monkeypatch.setattr("archroute.engines.embedded.serving.int8_is_right", lambda: False)  # activations stay float
+    shipped = Encoder(load_file(WEIGHTS / "model.safetensors"), served)
+    torch.testing.assert_close(Encoder(further).read([text])[0], shipped.read([text])[0], atol=1e-4, rtol=1e-4)
 
 
 def _requests(reader: Reader, board: str) -> list[Encoded]:
@@ -217,7 +216,16 @@ def test_widened_layers_are_those_that_were_rounded():
         assert functional.cosine_similarity(again[name].flatten(), tensor.flatten(), dim=0) > 0.99
 
 
-def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known():
+def test_int8_that_was_widened_is_rounded_to_the_same():
+    once = quantized(_two_layers(11))
+    again = quantized(widened(once))
+    assert again.keys() == once.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in once.items())
+
+
+def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known(monkeypatch: pytest.MonkeyPatch):
+    # The teacher counts the rest, enough to be seen in a few steps.
+    monkeypatch.setattr("training.embedded.fit.PLAIN_SHARE", 0.3)
     reader = Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
     drawn = Steps([_area("north"), _area("south")], reader, 8)
     teacher, pupil, alone = _learner(1, 4 * HEADS), _learner(2, 2 * HEADS), _learner(2, 2 * HEADS)
@@ -230,9 +238,9 @@ def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known():
             return float(functional.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=-1).mean())
 
     before = apart(pupil)
-    fit(pupil, drawn, steps=25, teacher=teacher)
-    fit(alone, drawn, steps=25)
-    assert apart(pupil) < 0.8 * before
+    fit(pupil, drawn, steps=15, teacher=teacher)
+    fit(alone, drawn, steps=15)
+    assert apart(pupil) < 0.7 * before
     assert apart(pupil) < 0.7 * apart(alone)
 
 

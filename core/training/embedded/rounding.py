@@ -89,9 +89,8 @@ def int8_layer(name: str, weight: Tensor, inputs: Inputs) -> dict[str, Tensor]:
 
 def _rounded(weight: Tensor, moment: Tensor) -> Tensor:
     """The weights, in steps of one, as int8."""
-    order = moment.diagonal().argsort(
-        descending=True
-    )  # what weighs most comes first, while much can still be made good
+    # What weighs most comes first, while much can still be made good.
+    order = moment.diagonal().argsort(descending=True)
     seen = moment[order][:, order].double()
     seen += _DAMPING * seen.diagonal().mean() * torch.eye(len(seen), dtype=seen.dtype)
     spread = torch.linalg.cholesky(torch.linalg.inv(seen), upper=True).float()
