@@ -238,8 +238,8 @@ def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known(mo
             return float(functional.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=-1).mean())
 
     before = apart(pupil)
-    fit(pupil, drawn, steps=15, teacher=teacher)
-    fit(alone, drawn, steps=15)
+    fit(pupil, drawn, steps=20, teacher=teacher)
+    fit(alone, drawn, steps=20)
     assert apart(pupil) < 0.7 * before
     assert apart(pupil) < 0.7 * apart(alone)
 

@@ -25,7 +25,7 @@ from training.embedded.sources import WRITTEN, Area
 from training.embedded.tensors import halved
 
 SEED = 20
-SOURCES = {"written": 0.55, "clinc150": 0.12, "banking77": 0.15, "sgd": 0.18}
+SOURCES = {"written": 0.5, "clinc150": 0.13, "banking77": 0.15, "sgd": 0.22}
 ROOMS, POLICIES, MEMBERS, CHOICES, ACROSS = 3, 18, 20, 8, 8
 """A step: its rooms, the policies and conversations of each, how many choices of the policies are asked about, and how many choices of
 policies of all rooms, to which only a teacher knows the answer."""
@@ -33,7 +33,7 @@ policies of all rooms, to which only a teacher knows the answer."""
 NONE_SHARE, DROPOUT = 0.25, 0.3
 """What the conversations that belong to none count together, and the share of the null's content features left out."""
 
-HURRIED = 0.35
+HURRIED = 0.45
 """The share of conversations with typing errors."""
 
 APPLICATIONS = WRITTEN / "applications" / "validation.jsonl"
