@@ -224,8 +224,9 @@ def test_int8_that_was_widened_is_rounded_to_the_same():
 
 
 def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known(monkeypatch: pytest.MonkeyPatch):
-    # The teacher counts the rest, enough to be seen in a few steps.
+    # The teacher counts the rest, and most is read as it was said: enough to be seen in a few steps.
     monkeypatch.setattr("training.embedded.fit.PLAIN_SHARE", 0.3)
+    monkeypatch.setattr("training.embedded.fit.HURRIED", 0.35)
     reader = Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
     drawn = Steps([_area("north"), _area("south")], reader, 8)
     teacher, pupil, alone = _learner(1, 4 * HEADS), _learner(2, 2 * HEADS), _learner(2, 2 * HEADS)
@@ -238,8 +239,8 @@ def test_a_pupil_comes_to_answer_as_its_teacher_does_where_no_answer_is_known(mo
             return float(functional.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=-1).mean())
 
     before = apart(pupil)
-    fit(pupil, drawn, steps=20, teacher=teacher)
-    fit(alone, drawn, steps=20)
+    fit(pupil, drawn, steps=15, teacher=teacher)
+    fit(alone, drawn, steps=15)
     assert apart(pupil) < 0.7 * before
     assert apart(pupil) < 0.7 * apart(alone)
 

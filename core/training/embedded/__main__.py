@@ -44,10 +44,12 @@ def main() -> None:
     )
     parser.add_argument("--teacher", type=Path, required=True, help="directory of all-mpnet-base-v2's files")
     parser.add_argument("--taught", type=Path, help="the teacher once trained: read if it is there, else written")
-    parser.add_argument("--teacher-steps", type=int, default=1400, help="updates of the teacher's weights (1400)")
-    parser.add_argument("--steps", type=int, default=2400, help="updates of the weights (2400)")
+    parser.add_argument(
+        "--teacher-steps", type=int, default=1400, help="updates of the teacher's weights (%(default)s)"
+    )
+    parser.add_argument("--steps", type=int, default=2400, help="updates of the weights (%(default)s)")
     parser.add_argument("--start", type=Path, help="a model to train further, in place of all-MiniLM-L6-v2")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"of the heads and the draws ({SEED})")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the heads and the draws (%(default)s)")
     parser.add_argument("--keep", type=Path, help="write the float checkpoint here, too")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the int8 model goes (the package)")
     arguments = parser.parse_args()

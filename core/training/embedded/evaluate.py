@@ -52,7 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--public", type=Path, required=True, help="directory of the public data sets' files")
     parser.add_argument("--split", choices=("validation", "test"), required=True)
-    parser.add_argument("--groups", type=int, default=100, help=f"of {CASES} cases with the same policies (100)")
+    parser.add_argument(
+        "--groups", type=int, default=100, help=f"of {CASES} cases with the same policies (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     areas = getattr(read_corpus(arguments.public), arguments.split)
