@@ -15,10 +15,12 @@ from optimum.quanto import freeze, qint8, quantize
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from archroute import Conversation, ConversationError, EngineError, ModelError, Policy, Router, SettingError, Turn
-from archroute.engines.arch_router import ArchRouterEngine
+from archroute.engines.arch_router import ArchRouterEngine, checkpoint
+from archroute.engines.arch_router.check import compare_and_keep
+from archroute.engines.arch_router.checkpoint import FAST_CHECK
 from archroute.engines.arch_router.engine import Compute
 from archroute.engines.arch_router.prepare import prepare
-from archroute.engines.linear import packed_is_right
+from archroute.engines.linear import packed_levels
 from archroute.evaluate import Case, read_cases
 from archroute.prompt import answers, render
 
@@ -199,7 +201,7 @@ def test_decisions_equal_stock_generate_on_the_trained_checkpoint(
     Now and then `generate` names a route that is not on offer. No decision can; there, its coverage tells.
     """
     prepared = prepare(tiny_checkpoint, tmp_path / "prepared")
-    engine = ArchRouterEngine.from_directory(prepared, compute=compute, kernel="packed" if packed_is_right() else None)
+    engine = ArchRouterEngine.from_directory(prepared, compute=compute, kernel="packed" if packed_levels() else None)
     same = valid = 0
     for case, answer in generated:
         decision = Router(case.policies, model=engine).route(case.conversation)
@@ -210,6 +212,20 @@ def test_decisions_equal_stock_generate_on_the_trained_checkpoint(
             assert decision.coverage < 0.9
     assert valid >= 200
     assert same / valid >= least
+
+
+def test_fast_is_the_default_where_it_was_compared_with_activations_as_coarse(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_checkpoint: Path
+):
+    """A prepared model may have come from another machine."""
+    prepared = prepare(tiny_checkpoint, tmp_path / "prepared")
+    assert compare_and_keep(prepared).safe
+    assert ArchRouterEngine.from_directory(prepared).fast
+    kept = json.loads((prepared / FAST_CHECK).read_text())
+    for then, here, fast in ((63, 127, True), (127, 63, False), (None, 127, False), (127, None, True)):
+        (prepared / FAST_CHECK).write_text(json.dumps(kept | {"levels": then}))
+        monkeypatch.setattr(checkpoint, "packed_levels", lambda here=here: here)
+        assert ArchRouterEngine.from_directory(prepared).fast is fast
 
 
 def test_the_trained_checkpoint_answers_its_heldout_cases(tiny_checkpoint: Path, cases: list[Case]):

@@ -37,7 +37,8 @@ def test_a_quick_run_tells_all_it_promises(measured: tuple[dict[str, Any], list[
         for state in ("warm", "cold"):
             assert told[state]["ms"] > 0
             assert told[state]["over_floor"] > 0
-            assert {"bf16_generate", "quanto_generate"} <= set(told[state]["over"])
+            assert "quanto_generate" in told[state]["over"]
+            assert told[state]["over"].keys() & {"bf16_generate", "fp32_generate"}  # whichever is faster here
     assert result["policies_200_over_10"] == pytest.approx(result["ms_by_policies"][200] / result["ms_by_policies"][10])
     assert result["turn_20_over_2"] == pytest.approx(result["ms_by_turns"][20] / result["ms_by_turns"][2])
     assert result["memory_gb"]["resident"] > 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from archroute import Conversation, ModelError, Policy, Router, Turn
-from archroute.engines.embedded import EmbeddedEngine
+from archroute.engines.embedded import EmbeddedEngine, serving
 from archroute.engines.embedded.spelling import Speller
 
 POLICIES = [
@@ -17,22 +18,21 @@ POLICIES = [
     Policy("recipes", "Cooking recipes and ingredients"),
 ]
 
+REQUESTS = [
+    ("select the ten customers with the highest revenue from the orders table", "sql_queries"),
+    ("find me a hotel in Lisbon for the second week of May", "trip_planning"),
+    ("crop this picture and make the sky bluer", "photo_editing"),
+    ("how long do I bake a lasagne?", "recipes"),
+    ("thanks, that was all, goodbye!", "other"),
+]
+
 
 @pytest.fixture(scope="module")
 def router() -> Router:
     return Router(POLICIES, model="embedded")
 
 
-@pytest.mark.parametrize(
-    ("text", "route"),
-    [
-        ("select the ten customers with the highest revenue from the orders table", "sql_queries"),
-        ("find me a hotel in Lisbon for the second week of May", "trip_planning"),
-        ("crop this picture and make the sky bluer", "photo_editing"),
-        ("how long do I bake a lasagne?", "recipes"),
-        ("thanks, that was all, goodbye!", "other"),
-    ],
-)
+@pytest.mark.parametrize(("text", "route"), REQUESTS)
 def test_policies_it_never_met_are_told_apart(router: Router, text: str, route: str):
     decision = router.route(text)
     assert decision.route == route
@@ -149,3 +149,33 @@ def test_several_questions_on_one_conversation_read_it_once(monkeypatch: pytest.
     monkeypatch.setattr(engine._reader, "conversation", reading)
     assert engine.score_each([(POLICIES, chat), (others, chat)]) == alone
     assert read == [chat]
+
+
+@pytest.mark.parametrize("bits", [8, 7])
+def test_rounding_activations_hardly_changes_how_probable_routes_are(monkeypatch: pytest.MonkeyPatch, bits: int):
+    most = serving.activation_bits()
+    if most is None or bits > most:
+        pytest.skip("this CPU has no right int8 product with as many bits")
+    asked = [(POLICIES, Conversation.from_text(text)) for text, _ in REQUESTS]
+    found = []
+    for taken in (bits, None):  # None: not rounded
+        monkeypatch.setattr(serving, "activation_bits", lambda taken=taken: taken)
+        found.append([scores.probabilities for scores in EmbeddedEngine().score_each(asked)])
+    for rounded, plain in zip(*found, strict=True):
+        assert rounded == pytest.approx(plain, abs=0.05)
+    assert found[0] != found[1]
+
+
+def test_a_product_that_saturates_gets_activations_of_seven_bits(monkeypatch: pytest.MonkeyPatch):
+    if serving.activation_bits() is None:
+        pytest.skip("this machine has no int8 product")
+    product = serving._int8
+
+    def saturated(packed: torch.ScriptObject, bits: serving.Bits, x: torch.Tensor) -> torch.Tensor:
+        return product(packed, 7, x) * (0.5 if bits == 8 else 1)
+
+    monkeypatch.setattr(serving, "_int8", saturated)
+    serving.activation_bits.cache_clear()
+    taken = serving.activation_bits()
+    serving.activation_bits.cache_clear()
+    assert taken == 7

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
 
 from archroute.engines.embedded.comparison import NULL_FEATURES, SIMILARITIES, WORD_SIZE, Comparison, Offer
 from archroute.engines.embedded.encoder import HEADS, Encoder
-from archroute.engines.embedded.serving import int8_is_right, served
+from archroute.engines.embedded.serving import activation_bits, served
 from archroute.engines.embedded.text import Encoded
 from training.embedded.batch import IGNORED, Step, answers_of, compared
 from training.embedded.rooms import Choice
@@ -152,7 +152,7 @@ def test_the_teacher_is_read_as_stock_mpnet_is(tmp_path: Path):
             torch.testing.assert_close(TeacherEncoder(tensors).read([text])[0], wanted, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.skipif(not int8_is_right(), reason="this machine has no int8 product")
+@pytest.mark.skipif(activation_bits() is None, reason="this machine has no int8 product")
 @pytest.mark.parametrize("name", ["intermediate.dense", "output.dense"])
 def test_a_row_far_larger_than_the_others_leaves_them_their_precision(name: str):
     draw = torch.Generator().manual_seed(3)

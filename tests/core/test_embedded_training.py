@@ -17,7 +17,7 @@ from transformers import BertConfig, BertModel
 from archroute.conversation import Conversation
 from archroute.engines.embedded.encoder import HEADS, Encoder
 from archroute.engines.embedded.engine import WEIGHTS
-from archroute.engines.embedded.serving import int8_is_right, served
+from archroute.engines.embedded.serving import activation_bits, served
 from archroute.engines.embedded.text import Encoded, Reader
 from archroute.policy import Policy
 from training.embedded.calibration import calibrated, calibration_error, recalibrated
@@ -28,7 +28,7 @@ from training.embedded.rooms import RoomSampler, choices
 from training.embedded.rounding import inputs_of
 from training.embedded.sampling import Sampler
 from training.embedded.sources import WRITTEN, Area, Concept
-from training.embedded.tensors import continued, head, quantized, trainable, widened
+from training.embedded.tensors import blended, continued, head, quantized, trainable, widened
 
 
 def _area(name: str, *, overlaps: dict[str, set[str]] | None = None) -> Area:
@@ -174,9 +174,21 @@ def test_a_shipped_model_goes_on_from_where_it_stands(monkeypatch: pytest.Monkey
     assert not further["embeddings.word_embeddings.weight"].requires_grad
     assert further["encoder.layer.0.output.dense.weight"].requires_grad
     text = Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json"))).policy(Policy("cards", "My card is gone"))
-    monkeypatch.setattr("archroute.engines.embedded.serving.int8_is_right", lambda: False)  # activations stay float
+    monkeypatch.setattr("archroute.engines.embedded.serving.activation_bits", lambda: None)  # activations stay float
     shipped = Encoder(load_file(WEIGHTS / "model.safetensors"), served)
     torch.testing.assert_close(Encoder(further).read([text])[0], shipped.read([text])[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_two_models_have_a_mean(heads: bool):
+    """On the way to the other one, the encoder moves; the head stays unless it is told to move too."""
+    one, other = _learner(0, 48).tensors, _learner(1, 48).tensors
+    mean = blended(one, other, 0.25, heads=heads)
+    assert mean.keys() == one.keys()
+    for name, tensor in mean.items():
+        moved = heads or not name.startswith("head.")
+        torch.testing.assert_close(tensor, 0.75 * one[name] + 0.25 * other[name] if moved else one[name])
+        assert not tensor.requires_grad
 
 
 def _requests(reader: Reader, board: str) -> list[Encoded]:
@@ -195,7 +207,7 @@ def _two_layers(seed: int) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.skipif(not int8_is_right(), reason="this machine has no int8 product")
+@pytest.mark.skipif(activation_bits() is None, reason="this machine has no int8 product")
 def test_layers_rounded_by_what_they_are_given_change_a_text_less():
     tensors, reader = _two_layers(9), Reader(Tokenizer.from_file(str(WEIGHTS / "tokenizer.json")))
     learned, others = _requests(reader, "clinic_line"), _requests(reader, "parcel_carrier_intents")[:20]

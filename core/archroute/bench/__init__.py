@@ -23,7 +23,7 @@ from archroute.bench.memory import measured
 from archroute.bench.weights import write_random_checkpoint
 from archroute.engines.arch_router.engine import ArchRouterEngine
 from archroute.engines.arch_router.model import Shape
-from archroute.engines.linear import PackedLinear, packed_is_right
+from archroute.engines.linear import PackedLinear, fastest_on, packed_levels
 from archroute.errors import SettingError
 from archroute.policy import Policy
 
@@ -43,7 +43,8 @@ def run(*, quick: bool = False, tokenizer: Path | None = None, step: Step = lamb
     """Measure.
 
     Args:
-        quick: Two repetitions, one of what generates, and only the ends of each curve: an answer within five minutes on two cores.
+        quick: Two repetitions, one of what generates, and only the ends of each curve: an answer within five minutes on two cores
+            that have bfloat16.
         tokenizer: A directory with Qwen2.5's tokenizer; None: a stand-in, which the result names.
         step: Told what is done next.
 
@@ -64,7 +65,7 @@ def run(*, quick: bool = False, tokenizer: Path | None = None, step: Step = lamb
         engine = ArchRouterEngine.from_directory(prepared, cache_bytes=_CACHE_BYTES)
         ours = Ours(engine, fast=True)
         contenders: list[Contender] = [ours, Ours(engine, fast=False)]
-        step("loading bfloat16 and quanto")
+        step("loading transformers and quanto")
         contenders += [Generate(raw, engine, int8=int8) for int8 in (False, True)]
         if llama_cpp_is_installed():
             step("converting for llama.cpp")
@@ -171,7 +172,8 @@ def _best_rate() -> float:
     """Operations a second of the best int8 product, over several numbers of rows."""
     inner, outer = 1536, 17920
     weight = torch.ones(outer, inner, dtype=torch.int8)
-    layer = PackedLinear(weight, torch.ones(outer), torch.bfloat16) if packed_is_right() else None
+    levels, (_, dtype) = packed_levels(), fastest_on(torch.device("cpu"))
+    layer = PackedLinear(weight, torch.ones(outer), dtype, levels=levels) if levels is not None else None
     rates = []
     for rows in (128, 256, 512):
         x = torch.ones(rows, inner, dtype=torch.int8)

@@ -13,6 +13,7 @@ import torch
 
 from archroute.conversation import Conversation
 from archroute.engines.arch_router.engine import ArchRouterEngine
+from archroute.engines.linear import fastest_on
 from archroute.policy import Policy
 
 ANSWER_TOKENS = 9
@@ -70,14 +71,16 @@ class Ours(Contender):
 
 
 class Generate(Contender):
-    """transformers' `generate`, as the model card does it: in bfloat16, or with int8 weights by optimum-quanto."""
+    """transformers' `generate`, as the model card does it, in the CPU's fastest float type, or with int8 weights by optimum-quanto."""
 
     def __init__(self, raw: Path, engine: ArchRouterEngine, *, int8: bool) -> None:
         from transformers import AutoModelForCausalLM
 
-        self.name = "quanto_generate" if int8 else "bf16_generate"
+        _, dtype = fastest_on(torch.device("cpu"))
+        plain = "bf16" if dtype == torch.bfloat16 else "fp32"
+        self.name = f"{'quanto' if int8 else plain}_generate"
         self._tokens = engine.tokens
-        self._model: Any = AutoModelForCausalLM.from_pretrained(raw, dtype=torch.bfloat16, local_files_only=True)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(raw, dtype=dtype, local_files_only=True)
         if int8:
             from optimum.quanto import freeze, qint8, quantize
 

@@ -3,7 +3,8 @@
 Three ways to multiply, all over the same weights:
 
 - *packed*: activations as int8, weights packed for the CPU's int8 instructions (oneDNN). Exact mode takes two int8 parts of every
-  activation, which together hold 15 bits of it, more than bfloat16's 8; fast mode takes the first part alone.
+  activation, which together hold 15 bits of it, more than bfloat16's 8; fast mode takes the first part alone. Without VNNI a part is
+  a bit smaller, and two hold 13.
 - *widened*: weights widened to the activations' float type, a layer at a time. For GPUs, and for CPUs without int8 instructions.
 - *float*: weights that were never quantised.
 """
@@ -23,10 +24,10 @@ from torch.nn import functional
 Kernel = Literal["packed", "widened"]
 """How int8 weights are multiplied."""
 
-_LEVELS = 127  # of an int8 part on either side of zero
-_ZERO = 128  # oneDNN's fast product wants unsigned activations: zero is stored as this
+LEVELS = (127, 63)
+"""What an int8 part can have on either side of zero. CPUs without VNNI sum two products in 16 bits: 127 saturate those, 63 can't."""
+
 _FAR_SLOWER = 10  # times; a reference kernel is by hundreds
-_FINE = 254  # how much finer the second part's steps are: it halves what rounding the first one left
 
 
 class Linear(Protocol):
@@ -99,36 +100,42 @@ class PackedLinear(_Affine):
         scale: Shape [out].
         dtype: The type of the raw products.
         bias: Shape [out].
+        levels: Of an int8 part on either side of zero: one of `LEVELS` with which this CPU's products are right.
     """
 
-    def __init__(self, data: Tensor, scale: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> None:
+    def __init__(
+        self, data: Tensor, scale: Tensor, dtype: torch.dtype, bias: Tensor | None = None, *, levels: int = LEVELS[0]
+    ) -> None:
         self.packed = torch.ops.onednn.qlinear_prepack(data, None)
         self.scale = scale.float()
         self.zeros = torch.zeros(len(scale), dtype=torch.int32)
         self.dtype = dtype
         self.bias = bias
+        self.levels = levels
+        self.zero = levels + 1  # oneDNN's fast product wants unsigned activations: zero is stored as this
 
     def product(self, x: Tensor, *, fast: bool = False) -> tuple[Tensor, Tensor | None]:
-        """See `Linear.product`; rounds each row to 255 levels, twice unless `fast`."""
-        step = x.abs().amax(dim=-1, keepdim=True).float().clamp_min(torch.finfo(torch.float32).tiny) / _LEVELS
+        """See `Linear.product`; rounds each row to whole steps, `levels` either way, and what that leaves too unless `fast`."""
+        step = x.abs().amax(dim=-1, keepdim=True).float().clamp_min(torch.finfo(torch.float32).tiny) / self.levels
         scaled = x * step.reciprocal()
         if fast:
-            return self.multiplied(_unsigned(scaled.round_())), step
+            return self.multiplied(self._unsigned(scaled.round_())), step
         coarse = scaled.round()
-        fine = scaled.sub_(coarse).mul_(_FINE).round_()
-        return torch.add(self.multiplied(_unsigned(coarse)), self.multiplied(_unsigned(fine)), alpha=1 / _FINE), step
+        finer = 2 * self.levels  # rounding leaves half a step at most
+        fine = scaled.sub_(coarse).mul_(finer).round_()
+        products = self.multiplied(self._unsigned(coarse)), self.multiplied(self._unsigned(fine))
+        return torch.add(*products, alpha=1 / finer), step
 
     def multiplied(self, x: Tensor) -> Tensor:
-        """The bare int8 product with scaled weights; x: [M, in], uint8, 128 for zero."""
+        """The bare int8 product with scaled weights; x: [M, in], uint8, `zero` for zero."""
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            x, 1.0, _ZERO, self.packed, self.scale, self.zeros, None, 1.0, 0, self.dtype, "none", [], ""
+            x, 1.0, self.zero, self.packed, self.scale, self.zeros, None, 1.0, 0, self.dtype, "none", [], ""
         )
         return y
 
-
-def _unsigned(levels: Tensor) -> Tensor:
-    """Whole numbers from -127 to 127 as oneDNN wants them, 128 more; through int8, since torch converts to uint8 far slower."""
-    return levels.to(torch.int8).view(torch.uint8).bitwise_xor_(_ZERO)
+    def _unsigned(self, parts: Tensor) -> Tensor:
+        """Whole numbers, `levels` either way, as oneDNN wants them; through int8, since torch converts to uint8 far slower."""
+        return parts.to(torch.int8).view(torch.uint8).add_(self.zero)
 
 
 def linear_of(
@@ -149,7 +156,7 @@ def linear_of(
     data = _stacked([tensors[f"{name}.weight._data"] for name in names])
     scale = _stacked([tensors[f"{name}.weight._scale"].flatten() for name in names])
     if kernel == "packed":
-        return PackedLinear(data, scale, dtype, bias)
+        return PackedLinear(data, scale, dtype, bias, levels=packed_levels() or LEVELS[0])
     return WidenedLinear(data, scale, dtype, bias)
 
 
@@ -166,9 +173,8 @@ def fastest_on(device: torch.device) -> tuple[Kernel, torch.dtype]:
 def _fastest_on_cpu() -> tuple[Kernel, torch.dtype]:
     """Measured once a process on a small layer.
 
-    Packed weights are only taken where their products are right: without VNNI, sums of int8 products saturate. They are then faster
-    than widened ones, exact products too, unless all oneDNN has for this CPU is its reference kernel; a busy machine shall not make
-    that difference look small.
+    Packed weights are only taken where their products are right. They are then faster than widened ones, exact products too, unless
+    all oneDNN has for this CPU is its reference kernel; a busy machine shall not make that difference look small.
     """
     draw = torch.Generator().manual_seed(0)
     data = torch.randint(-127, 128, (512, 512), dtype=torch.int8, generator=draw)
@@ -176,21 +182,27 @@ def _fastest_on_cpu() -> tuple[Kernel, torch.dtype]:
     floats = {dtype: FloatLinear(data.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
     seconds = dict(zip(floats, _seconds(list(floats.values()), x), strict=True))
     dtype = min(seconds, key=lambda one: seconds[one])
-    if packed_is_right():
-        (packed,) = _seconds([PackedLinear(data, torch.full((512,), 0.01), dtype)], x)
+    levels = packed_levels()
+    if levels is not None:
+        (packed,) = _seconds([PackedLinear(data, torch.full((512,), 0.01), dtype, levels=levels)], x)
         if packed < _FAR_SLOWER * seconds[dtype]:
             return "packed", dtype
     return "widened", dtype
 
 
-def packed_is_right() -> bool:
-    """Whether this machine and this build of torch have packed products, without saturation."""
+@lru_cache(maxsize=1)
+def packed_levels() -> int | None:
+    """The most of `LEVELS` with which packed products are right on this machine; None if this build of torch has none that are."""
+    data = torch.full((16, 512), 127, dtype=torch.int8)
     try:
-        largest = torch.full((1, 512), 255, dtype=torch.uint8)
-        layer = PackedLinear(torch.full((16, 512), 127, dtype=torch.int8), torch.ones(16), torch.float32)
-        return bool((layer.multiplied(largest) == 127 * 127 * 512).all())
+        for levels in LEVELS:
+            layer = PackedLinear(data, torch.ones(16), torch.float32, levels=levels)
+            largest = torch.full((1, 512), layer.zero + levels, dtype=torch.uint8)
+            if (layer.multiplied(largest) == levels * 127 * 512).all():
+                return levels
     except (AttributeError, NotImplementedError, RuntimeError):
-        return False  # this build of torch has no such product
+        pass  # this build of torch has no such product
+    return None
 
 
 def _seconds(layers: Sequence[Linear], x: Tensor) -> list[float]:

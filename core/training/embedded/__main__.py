@@ -30,7 +30,10 @@ from training.embedded.tensors import base_directory, blended, continued, initia
 from training.embedded.words import known_words
 
 BLENDS = (0.0, 0.1, 0.15, 0.2, 0.3)
-"""How far the trained encoder may go back to the one it started from; the best on the validation cases is taken."""
+"""How far the trained encoder may go back to the pretrained one; the best on the validation cases is taken."""
+
+MEANS = (0.3, 0.5, 0.7)
+"""What another model may count in its mean with the trained one; tried in the same way."""
 
 CONVERSATIONS, POLICIES = 900, 300
 """How many texts the layers are rounded by."""
@@ -49,6 +52,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=2400, help="updates of the weights (%(default)s)")
     parser.add_argument("--start", type=Path, help="a model to train further, in place of all-MiniLM-L6-v2")
+    parser.add_argument("--mean", type=Path, help="a model to try the mean with, weight by weight")
     parser.add_argument("--seed", type=int, default=SEED, help="of the heads and the draws (%(default)s)")
     parser.add_argument("--keep", type=Path, help="write the float checkpoint here, too")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the int8 model goes (the package)")
@@ -80,8 +84,12 @@ def main() -> None:
     fit(pupil, drawn, steps=arguments.steps, teacher=teacher, look=look)
     if arguments.keep:  # the blend's share can be chosen again from it
         _save(pupil.tensors, arguments.keep.with_suffix(".trained.safetensors"))
+    candidates = {f"blend {share}": blended(pupil.tensors, pretrained, share) for share in BLENDS}
+    if arguments.mean:
+        other = continued(arguments.mean)
+        candidates |= {f"mean {share}": blended(pupil.tensors, other, share, heads=True) for share in MEANS}
     plain = max(
-        (_calibrated(blended(pupil.tensors, pretrained, share), share, reader, corpus.validation) for share in BLENDS),
+        (_calibrated(name, tensors, reader, corpus.validation) for name, tensors in candidates.items()),
         key=lambda candidate: candidate[0],
     )[1]
     if arguments.keep:
@@ -116,14 +124,14 @@ def _save(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def _calibrated(
-    tensors: dict[str, Tensor], share: float, reader: Reader, areas: list[Area]
+    name: str, tensors: dict[str, Tensor], reader: Reader, areas: list[Area]
 ) -> tuple[float, dict[str, Tensor]]:
     """The mean accuracy of the sources once calibrated, and the calibrated tensors."""
     found = results(tensors, reader, areas, groups=25)
     better = calibrated(tensors, found)
     found = recalibrated(found, tensors, better)
-    by_source = {name: value for name, value in shares(found).items() if "/" not in name}
-    print(f"blend {share}: {json.dumps(by_source)}, calibration error {calibration_error(found):.4f}", flush=True)
+    by_source = {source: value for source, value in shares(found).items() if "/" not in source}
+    print(f"{name}: {json.dumps(by_source)}, calibration error {calibration_error(found):.4f}", flush=True)
     return sum(by_source.values()) / len(by_source), better
 
 

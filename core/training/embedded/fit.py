@@ -22,7 +22,7 @@ from training.embedded.noise import hurried
 from training.embedded.rooms import SIZES, Choice, RoomSampler, choices
 from training.embedded.sampling import Case, Group, Sampler
 from training.embedded.sources import WRITTEN, Area
-from training.embedded.tensors import halved
+from training.embedded.tensors import quickened
 
 SEED = 20
 SOURCES = {"written": 0.5, "clinc150": 0.13, "banking77": 0.15, "sgd": 0.22}
@@ -65,8 +65,8 @@ class Learner:
     rate: float = PEAK_RATE
 
     def compared(self, step: Step, dropout: float = 0.0) -> Compared:
-        """What it makes of a step, its products in bfloat16."""
-        return compared(self.tensors, self.encoder(halved(self.tensors)), step, dropout)
+        """What it makes of a step."""
+        return compared(self.tensors, self.encoder(quickened(self.tensors)), step, dropout)
 
 
 class Steps:
@@ -141,7 +141,7 @@ class Lessons:
 
     def __init__(self, teacher: Learner, hidden: int) -> None:
         self._tensors = teacher.tensors
-        self._encoder = teacher.encoder(halved(teacher.tensors))
+        self._encoder = teacher.encoder(quickened(teacher.tensors))
         size = teacher.tensors["embeddings.LayerNorm.weight"].numel()
         self.turned = torch.nn.init.orthogonal_(torch.empty(size, hidden)).requires_grad_()
         """From the learner's vectors to the teacher's."""

@@ -14,7 +14,7 @@ from archroute.engines.embedded.encoder import Encoder
 from archroute.engines.embedded.text import Reader
 from archroute.policy import Policy
 from training.embedded.sources import Area
-from training.embedded.tensors import base_directory, halved, initial
+from training.embedded.tensors import base_directory, initial, quickened
 
 ALIKE = 0.62
 """The cosine from which two areas' concepts are never offered together."""
@@ -34,7 +34,7 @@ def alike_concepts(tensors: Mapping[str, Tensor], reader: Reader, areas: Sequenc
         return frozenset()
     texts = [reader.policy(Policy("_", policy.description)) for _, concept in concepts for policy in concept.wordings]
     comparison = Comparison(tensors)
-    read = Encoder(halved(tensors)).read(texts)
+    read = Encoder(quickened(tensors)).read(texts)
     vectors = torch.stack([comparison.embedding(*one).vector for one in zip(read, texts, strict=True)])
     means = [part.mean(dim=0) for part in vectors.split_with_sizes([len(concept.wordings) for _, concept in concepts])]
     normed = functional.normalize(torch.stack(means), dim=1)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from archroute.engines.embedded.comparison import NULL_FEATURES, WORD_SIZE
+from archroute.engines.linear import fastest_on
 from archroute.engines.quantize import int8_tensors
 from training.embedded.rounding import Inputs, int8_layer
 
@@ -76,19 +77,29 @@ def trainable(tensors: Mapping[str, Tensor], frozen: tuple[str, ...]) -> dict[st
     }
 
 
-def blended(tensors: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """The tensors with the encoder a share of the way back to `start`: unseen policies are told apart better so (WiSE-FT)."""
+def blended(
+    tensors: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float, *, heads: bool = False
+) -> dict[str, Tensor]:
+    """The tensors with the encoder, and if told so the head, a share of the way to another model's.
+
+    On the way back to what it started from, unseen policies are told apart better (WiSE-FT); the mean of two that were trained from the
+    same beginning is often better than both (model soups).
+    """
     return {
-        name: tensor.detach()
-        if name.startswith("head.")
-        else (1 - share) * tensor.detach() + share * start[name].detach()
+        name: torch.lerp(tensor.detach(), other[name].detach(), share)
+        if heads or not name.startswith("head.")
+        else tensor.detach()
         for name, tensor in tensors.items()
     }
 
 
-def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with the encoder's linear layers in bfloat16, which trains in half the time."""
-    return {name: tensor.bfloat16() if _is_linear(name, tensor) else tensor for name, tensor in tensors.items()}
+def quickened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the encoder's linear layers in the type whose products are fastest here.
+
+    bfloat16 trains in half the time where the CPU multiplies it, in several times as long where it doesn't.
+    """
+    _, dtype = fastest_on(torch.device("cpu"))
+    return {name: tensor.to(dtype) if _is_linear(name, tensor) else tensor for name, tensor in tensors.items()}
 
 
 def quantized(tensors: Mapping[str, Tensor], inputs: Mapping[str, Inputs] = MappingProxyType({})) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from archroute.conversation import Conversation, Turn
 from archroute.engines.arch_router.checkpoint import FAST_CHECK
 from archroute.engines.arch_router.engine import ArchRouterEngine
+from archroute.engines.linear import packed_levels
 from archroute.policy import Policy
 
 ENOUGH = 0.99
@@ -153,12 +154,14 @@ class FastCheck:
         same: The share of them with the same route.
         distance: The mean total-variation distance of the probabilities, from 0 to 1.
         safe: Whether `same` is enough for fast to be the default.
+        levels: Of fast decisions' activations, on either side of zero; None: they were not rounded.
     """
 
     cases: int
     same: float
     distance: float
     safe: bool
+    levels: int | None
 
 
 def compare(engine: ArchRouterEngine, advance: Callable[[int, int], None] | None = None) -> FastCheck:
@@ -185,7 +188,7 @@ def compare(engine: ArchRouterEngine, advance: Callable[[int, int], None] | None
         engine.fast = setting
         engine.forget()
     share = same / len(cases)
-    return FastCheck(len(cases), share, distance / len(cases), share >= ENOUGH)
+    return FastCheck(len(cases), share, distance / len(cases), share >= ENOUGH, packed_levels())
 
 
 def compare_and_keep(directory: Path, advance: Callable[[int, int], None] | None = None) -> FastCheck:

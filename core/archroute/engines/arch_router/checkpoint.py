@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from archroute.engines.arch_router.model import Shape
+from archroute.engines.linear import LEVELS, packed_levels
 from archroute.engines.quantize import QMAP, int8_tensors
 from archroute.errors import ModelError
 
@@ -50,8 +51,7 @@ class Checkpoint:
                 hint="Arch-Router is a fine-tune of Qwen2.5; use a checkpoint of that architecture",
             )
         self.quantized = (directory / QMAP).is_file()
-        check = directory / FAST_CHECK
-        self.fast_is_safe = check.is_file() and bool(self._json(FAST_CHECK).get("safe"))
+        self.fast_is_safe = (directory / FAST_CHECK).is_file() and _holds_here(self._json(FAST_CHECK))
         index = directory / "model.safetensors.index.json"
         if index.is_file():
             self.files = [directory / name for name in sorted(set(self._json(index.name)["weight_map"].values()))]
@@ -142,6 +142,12 @@ class Checkpoint:
             raise ModelError(f"{file} is missing", hint="give the directory of a whole checkpoint") from error
         except ValueError as error:
             raise ModelError(f"{file} is no JSON object: {error}") from error
+
+
+def _holds_here(check: dict[str, Any]) -> bool:
+    """Whether a comparison that was kept found fast decisions the same, with activations no finer than this machine's."""
+    here, then = packed_levels(), check.get("levels", LEVELS[0])
+    return bool(check.get("safe")) and (here is None or (then is not None and then <= here))
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from archroute.engines.arch_router.prefix_cache import KeyValues
 from archroute.engines.linear import Kernel, Linear, linear_of
 
 _SCORES = 2_000_000  # of attention that are worked on at a time on a CPU
-_VOCABULARY_PIECE = 16_384  # rows of the head that are multiplied at a time
+# Rows of the head that are multiplied at a time. Where they have to be widened, larger pieces are slower: each is new memory.
+_VOCABULARY_PIECE = 4096
 
 
 @dataclass(frozen=True)
