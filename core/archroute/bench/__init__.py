@@ -172,8 +172,8 @@ def _best_rate() -> float:
     """Operations a second of the best int8 product, over several numbers of rows."""
     inner, outer = 1536, 17920
     weight = torch.ones(outer, inner, dtype=torch.int8)
-    levels, (_, dtype) = packed_levels(), fastest_on(torch.device("cpu"))
-    layer = PackedLinear(weight, torch.ones(outer), dtype, levels=levels) if levels is not None else None
+    _, dtype = fastest_on(torch.device("cpu"))
+    layer = PackedLinear(weight, torch.ones(outer), dtype) if packed_levels() is not None else None
     rates = []
     for rows in (128, 256, 512):
         x = torch.ones(rows, inner, dtype=torch.int8)

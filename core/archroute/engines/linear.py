@@ -100,19 +100,19 @@ class PackedLinear(_Affine):
         scale: Shape [out].
         dtype: The type of the raw products.
         bias: Shape [out].
-        levels: Of an int8 part on either side of zero: one of `LEVELS` with which this CPU's products are right.
+        levels: Of an int8 part on either side of zero, one of `LEVELS`; None: the most with which this CPU's products are right.
     """
 
     def __init__(
-        self, data: Tensor, scale: Tensor, dtype: torch.dtype, bias: Tensor | None = None, *, levels: int = LEVELS[0]
+        self, data: Tensor, scale: Tensor, dtype: torch.dtype, bias: Tensor | None = None, *, levels: int | None = None
     ) -> None:
         self.packed = torch.ops.onednn.qlinear_prepack(data, None)
         self.scale = scale.float()
         self.zeros = torch.zeros(len(scale), dtype=torch.int32)
         self.dtype = dtype
         self.bias = bias
-        self.levels = levels
-        self.zero = levels + 1  # oneDNN's fast product wants unsigned activations: zero is stored as this
+        self.levels = levels or packed_levels() or LEVELS[0]
+        self.zero = self.levels + 1  # oneDNN's fast product wants unsigned activations: zero is stored as this
 
     def product(self, x: Tensor, *, fast: bool = False) -> tuple[Tensor, Tensor | None]:
         """See `Linear.product`; rounds each row to whole steps, `levels` either way, and what that leaves too unless `fast`."""
@@ -156,7 +156,7 @@ def linear_of(
     data = _stacked([tensors[f"{name}.weight._data"] for name in names])
     scale = _stacked([tensors[f"{name}.weight._scale"].flatten() for name in names])
     if kernel == "packed":
-        return PackedLinear(data, scale, dtype, bias, levels=packed_levels() or LEVELS[0])
+        return PackedLinear(data, scale, dtype, bias)
     return WidenedLinear(data, scale, dtype, bias)
 
 
@@ -182,9 +182,8 @@ def _fastest_on_cpu() -> tuple[Kernel, torch.dtype]:
     floats = {dtype: FloatLinear(data.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
     seconds = dict(zip(floats, _seconds(list(floats.values()), x), strict=True))
     dtype = min(seconds, key=lambda one: seconds[one])
-    levels = packed_levels()
-    if levels is not None:
-        (packed,) = _seconds([PackedLinear(data, torch.full((512,), 0.01), dtype, levels=levels)], x)
+    if packed_levels() is not None:
+        (packed,) = _seconds([PackedLinear(data, torch.full((512,), 0.01), dtype)], x)
         if packed < _FAR_SLOWER * seconds[dtype]:
             return "packed", dtype
     return "widened", dtype

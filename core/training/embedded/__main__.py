@@ -84,12 +84,15 @@ def main() -> None:
     fit(pupil, drawn, steps=arguments.steps, teacher=teacher, look=look)
     if arguments.keep:  # the blend's share can be chosen again from it
         _save(pupil.tensors, arguments.keep.with_suffix(".trained.safetensors"))
-    candidates = {f"blend {share}": blended(pupil.tensors, pretrained, share) for share in BLENDS}
+    mixed = [("blend", pretrained, share) for share in BLENDS]
     if arguments.mean:
-        other = continued(arguments.mean)
-        candidates |= {f"mean {share}": blended(pupil.tensors, other, share, heads=True) for share in MEANS}
+        another = continued(arguments.mean)
+        mixed += [("mean", another, share) for share in MEANS]
+    candidates = (  # one at a time in memory
+        (f"{kind} {share}", blended(pupil.tensors, other, share, heads=kind == "mean")) for kind, other, share in mixed
+    )
     plain = max(
-        (_calibrated(name, tensors, reader, corpus.validation) for name, tensors in candidates.items()),
+        (_calibrated(name, tensors, reader, corpus.validation) for name, tensors in candidates),
         key=lambda candidate: candidate[0],
     )[1]
     if arguments.keep:
