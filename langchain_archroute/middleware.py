@@ -36,7 +36,7 @@ from langchain_archroute.serving import METADATA_KEY, marked
 from langchain_archroute.sessions import Session, session_of
 from langchain_archroute.step import OWN_MODEL, Step
 from langchain_archroute.tables import Fixed, Mapped, Tables
-from langchain_archroute.versions import Versions
+from langchain_archroute.versions import Version, Versions
 
 _UNDECIDED = ConversationError("nothing was decided on this turn")
 
@@ -146,13 +146,16 @@ class ArchRouterMiddleware(Controls, AgentMiddleware[RoutedState, Any, Any]):
     async def abefore_model(self, state: RoutedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """`before_model`, without blocking the event loop."""
         turn = self._undecided(state)
-        return None if turn is None else _kept(turn, await self.decider.ainvoke(state["messages"]))
+        if turn is None:
+            return None
+        decider = (await self._versions.acurrent()).decider
+        return _kept(turn, await decider.ainvoke(state["messages"]))
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelCallResult[Any]:
         """Call the route's model and, should it fail, the next one."""
-        step = self._step(request)
+        step = self._step(request, self._versions.current())
         if step.replaced:
             with marked(step.decision):
                 return handler(step.dressed(step.decision.route))
@@ -168,7 +171,7 @@ class ArchRouterMiddleware(Controls, AgentMiddleware[RoutedState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelCallResult[Any]:
         """`wrap_model_call`, asynchronously."""
-        step = self._step(request)
+        step = self._step(request, await self._versions.acurrent())
         if step.replaced:
             with marked(step.decision):
                 return await handler(step.dressed(step.decision.route))
@@ -180,8 +183,8 @@ class ArchRouterMiddleware(Controls, AgentMiddleware[RoutedState, Any, Any]):
 
         return _noted(await turn.arun(ask, step.ashadow(turn.decision.route)), request.state, turn.decision)
 
-    def _step(self, request: ModelRequest[Any]) -> Step:
-        table, decider = self._versions.current()
+    def _step(self, request: ModelRequest[Any], version: Version) -> Step:
+        table, decider = version
         session = session_of(self._session, request.state, ensure_config())
         kept = _decided(request.state)
         decision = Decision.model_validate(kept) if kept else decider.router.failed(_UNDECIDED)

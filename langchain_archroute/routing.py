@@ -41,7 +41,7 @@ class Routing(Controls, PackedBatches[Any], RunnableSerializable[Any, Any]):
 
     async def aoutcomes(self, inputs: Sequence[Any]) -> list[Outcome]:
         """`outcomes`, without blocking the event loop."""
-        return await self._versions.current().decider.aoutcomes(inputs)
+        return await (await self._versions.acurrent()).decider.aoutcomes(inputs)
 
     def run(
         self, input: Any, config: RunnableConfig | None = None, outcome: Outcome | None = None, **kwargs: Any
@@ -91,7 +91,7 @@ class Routing(Controls, PackedBatches[Any], RunnableSerializable[Any, Any]):
         outcome: Outcome | None = None,
         **kwargs: Any,
     ) -> Any:
-        call = self._call(input, config, run_manager, outcome, kwargs)
+        call = self._call(self._versions.current(), input, config, run_manager, outcome, kwargs)
         turn = self._dispatch.begin(call.table, call.request, call.decide)
 
         def ask(target: AnyRunnable) -> Any:
@@ -108,7 +108,8 @@ class Routing(Controls, PackedBatches[Any], RunnableSerializable[Any, Any]):
         outcome: Outcome | None = None,
         **kwargs: Any,
     ) -> Any:
-        call = self._call(input, config, run_manager, outcome, kwargs)
+        version = await self._versions.acurrent()
+        call = self._call(version, input, config, run_manager, outcome, kwargs)
         turn = await self._dispatch.abegin(call.table, call.request, call.adecide)
 
         async def ask(target: AnyRunnable) -> Any:
@@ -120,7 +121,7 @@ class Routing(Controls, PackedBatches[Any], RunnableSerializable[Any, Any]):
         self, inputs: Iterator[Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
         input = joined(inputs)
-        call = self._call(input, config, run_manager, None, kwargs)
+        call = self._call(self._versions.current(), input, config, run_manager, None, kwargs)
         turn = self._dispatch.begin(call.table, call.request, call.decide)
 
         def ask(target: AnyRunnable) -> Iterator[Any]:
@@ -141,7 +142,8 @@ class Routing(Controls, PackedBatches[Any], RunnableSerializable[Any, Any]):
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         input = await ajoined(inputs)
-        call = self._call(input, config, run_manager, None, kwargs)
+        version = await self._versions.acurrent()
+        call = self._call(version, input, config, run_manager, None, kwargs)
         turn = await self._dispatch.abegin(call.table, call.request, call.adecide)
 
         def ask(target: AnyRunnable) -> AsyncIterator[Any]:
@@ -155,6 +157,7 @@ class Routing(Controls, PackedBatches[Any], RunnableSerializable[Any, Any]):
 
     def _call(
         self,
+        version: Version,
         input: Any,
         config: RunnableConfig,
         run_manager: RunManager,
@@ -162,7 +165,7 @@ class Routing(Controls, PackedBatches[Any], RunnableSerializable[Any, Any]):
         arguments: dict[str, Any],
     ) -> _Call:
         session = session_of(self._session, input, config)
-        return _Call(self._versions.current(), input, config, run_manager, outcome, session, arguments)
+        return _Call(version, input, config, run_manager, outcome, session, arguments)
 
 
 class _Call:

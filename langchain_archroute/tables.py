@@ -18,6 +18,9 @@ class Tables(Protocol):
     def current(self) -> RouteTable:
         """The table to serve a turn by."""
 
+    async def acurrent(self) -> RouteTable:
+        """`current`, without blocking the event loop."""
+
     def reload(self) -> RouteTable:
         """The table, read anew now.
 
@@ -33,6 +36,10 @@ class Fixed:
         self._table = table
 
     def current(self) -> RouteTable:
+        """See `Tables`."""
+        return self._table
+
+    async def acurrent(self) -> RouteTable:
         """See `Tables`."""
         return self._table
 
@@ -55,7 +62,13 @@ class Mapped:
 
     def current(self) -> RouteTable:
         """See `Tables`."""
-        table = self._tables.current()
+        return self._changed(self._tables.current())
+
+    async def acurrent(self) -> RouteTable:
+        """See `Tables`."""
+        return self._changed(await self._tables.acurrent())
+
+    def _changed(self, table: RouteTable) -> RouteTable:
         if table is not self._of:
             with self._lock:
                 if table is not self._of:

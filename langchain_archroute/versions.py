@@ -31,7 +31,13 @@ class Versions:
 
     def current(self) -> Version:
         """The routes of now."""
-        table = self.tables.current()
+        return self._of(self.tables.current())
+
+    async def acurrent(self) -> Version:
+        """`current`, without blocking the event loop."""
+        return self._of(await self.tables.acurrent())
+
+    def _of(self, table: RouteTable) -> Version:
         if table is not self._version.table:
             self._version = self._made(table)
         return self._version

@@ -125,6 +125,26 @@ def test_all_of_a_route_may_stand_in_the_file(models, engine):
     assert edges == ["code", "code", "code, fallback", "other"]
 
 
+@pytest.mark.parametrize("kind", [RunnableRouter, ArchRouterChatModel, ArchRouterMiddleware])
+async def test_a_coroutine_has_the_file_read_in_another_thread(file, models, engine, kind):
+    readers = {}
+
+    class Targets(dict):
+        def __getitem__(self, name):
+            readers[name] = threading.current_thread()
+            return super().__getitem__(name)
+
+    router = kind.from_yaml(file, targets=Targets(models), model=engine, reload=True)
+    file.write_text(NEW)
+    if kind is ArchRouterMiddleware:
+        served = answers(await agent_of(router).ainvoke({"messages": [("human", "a bug")]}))[0]
+    else:
+        served = (await router.ainvoke("a bug")).text
+    assert served.startswith("painter")
+    assert readers["coder"] is threading.main_thread()
+    assert readers["painter"] is not threading.main_thread()
+
+
 def test_without_a_file_there_is_nothing_to_read_anew(router, models, engine):
     with pytest.raises(SettingError):
         router.reload()
