@@ -18,7 +18,6 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _LEAST, _MOST = 3, 20  # letters of a word that is mended
 _TWICE = 5  # letters from which more than one slip is mended
 _COMMON = {3: 1000, 4: 12_000}  # how common a word must be for one of so few letters to be taken for it
-_END = 2  # letters at the beginning or the end of a word, one of which two slips leave as it is
 _SLIP, _KEY, _OTHER_KEY, _STRAY = 3.0, 0.7, 3.0, 2.5
 """How unlikely a slip is, as minus a natural logarithm; and how much more so if a letter was taken for its neighbour on the keyboard, or
 for another, or if one was added that does not double the one before."""
@@ -26,18 +25,29 @@ for another, or if one was added that does not double the one before."""
 _FARTHEST = 10.0
 """What is less likely is another word."""
 
+_NAME = 4.0
+"""What is less likely than one slip that fingers make is a name, where a word within a sentence has a capital."""
+
+_DOUBT, _SHORT_DOUBT = 1.0, 2.0
+"""How much likelier than a known word that is rare, and than one of three letters, a common one must be that it may be a slip of."""
+
 _FLAT = 30  # frequencies fall with the rank, but the commonest words are about as common as one another
-# A plain word: no part of an identifier, a path, a number or an address, and no name (a capital within a sentence).
+# A plain word, or one that may be a name: a capital within a sentence, at times with a slip of its own, as in "WWhat" and "hWat".
+# No part of an identifier, a path, a number or an address.
 _WORD = re.compile(
-    rf"(?<![\w./\\@#$<>{{}}\-])(?:(?:(?<=^)|(?<=[.!?] ))[A-Z])?[a-z]{{{_LEAST - 1},{_MOST}}}(?![\w/\\@(){{}}<>=_]|[.:]\w)"
+    r"(?<![\w./\\@#$<>{}\-])"
+    rf"(?:(?:(?:(?<=^)|(?<=[.!?] ))[A-Z])?[a-z]{{{_LEAST - 1},{_MOST}}}"
+    rf"|(?P<name>(?:[A-Z]{{1,2}}|[a-z][A-Z])[a-z]{{{_TWICE - 2},{_MOST}}}))"
+    r"(?![\w/\\@(){}<>=_]|[.:]\w)"
 )
 
 
 class Speller:
     """Replaces unknown words by the likeliest known one that is a slip away, or a few where the word is long.
 
-    A slip is a letter too many, too few or wrong, or two letters swapped. A word is the likelier the commoner it is, and the commoner the
-    slips are that lead from it to what was typed (Kernighan, Church and Gale 1990).
+    So is a known word that is rare where a far commoner one is a slip away; a capital within a sentence has to be nearer. A slip is a
+    letter too many, too few or wrong, or two letters swapped. A word is the likelier the commoner it is, and the commoner the slips are
+    that lead from it to what was typed (Kernighan, Church and Gale 1990).
 
     Args:
         words: Known words, lower case, the commonest first.
@@ -55,51 +65,75 @@ class Speller:
         self._word = lru_cache(maxsize=8192)(self._of_word)
 
     def mended(self, text: str) -> str:
-        """The text with its slips mended; known words, names, code and numbers stay."""
-        return _WORD.sub(lambda match: self._word(match.group()), text)
+        """The text with its slips mended; code, numbers, and names that are no word's slip, stay."""
+        return _WORD.sub(lambda match: self._word(match.group(), is_name=bool(match["name"])), text)
 
-    def _of_word(self, word: str) -> str:
+    def _of_word(self, word: str, *, is_name: bool) -> str:
         lower = word.lower()
-        if len(lower) < _LEAST or lower in self._rank:
+        known = lower in self._rank
+        if len(lower) < (_TWICE if is_name else _LEAST) or (known and is_name):
             return word
-        near = self._alike(lower) if len(lower) >= _TWICE else self._common(lower)
         best, least = word, math.inf
+        if known:
+            least = self._rarity(lower) - (_DOUBT if len(lower) > _LEAST else _SHORT_DOUBT)
+            if least <= math.log(_FLAT) + _SLIP:
+                return word  # none is common enough
+        near = self._common(lower) if known or len(lower) < _TWICE else self._alike(lower)
+        farthest = _NAME if is_name else _FARTHEST
         for other in sorted(set(near), key=self._rank.__getitem__):
-            rarity = math.log(self._rank[other] + _FLAT)
+            rarity = self._rarity(other)
             if rarity + _SLIP >= least:
                 break  # what follows is rarer still
-            unlikely = rarity + _unlikelihood(lower, other, min(_FARTHEST, least - rarity))
+            unlikely = rarity + _unlikelihood(lower, other, min(farthest, least - rarity))
             if unlikely < least:
                 best, least = other, unlikely
         return best
 
+    def _rarity(self, word: str) -> float:
+        return math.log(self._rank[word] + _FLAT)
+
     @cached_property
-    def _by_end(self) -> dict[str, list[tuple[str, int, int]]]:
-        """Words of some length by how they begin (`abc-`) and end (`-xyz`), each with its length and its letters as bits."""
-        found: dict[str, list[tuple[str, int, int]]] = {}
+    def _by_letters(self) -> dict[int, list[str]]:
+        """Words of some length by the set of their letters."""
+        found: dict[int, list[str]] = {}
         for word in self._rank:
             if len(word) >= _TWICE - 1:
-                entry = (word, len(word), _letters(word))
-                found.setdefault(f"{word[:_END]}-", []).append(entry)
-                found.setdefault(f"-{word[-_END:]}", []).append(entry)
+                found.setdefault(_letters(word), []).append(word)
         return found
 
     def _common(self, word: str) -> Iterator[str]:
-        """Words a slip away that are common enough for one of so few letters."""
-        bar = _COMMON[len(word)]
+        """Words a slip away that are common enough, where `word` has few letters."""
+        bar = _COMMON.get(len(word), len(self._rank))
         return (other for other in _one_slip_away(word) if self._rank.get(other, bar) < bar and len(other) >= _LEAST)
 
     def _alike(self, word: str) -> Iterator[str]:
-        """All words a slip away and those that may be two, or more that swap or double: each changes two letters of the set at most."""
-        letters, size = _letters(word), len(word)
-        for end in (f"{word[:_END]}-", f"-{word[-_END:]}"):
-            for other, other_size, other_letters in self._by_end.get(end, ()):
-                if abs(size - other_size) <= 2 and (letters ^ other_letters).bit_count() <= 4:
+        """Words a slip away, and those two slips away that fingers make, or more that swap or double letters."""
+        yield from (other for other in _one_slip_away(word) if other in self._rank)
+        for letters in _before_slips(_letters(word)):
+            for other in self._by_letters.get(letters, ()):
+                if abs(len(word) - len(other)) <= 2:
                     yield other
 
 
 def _letters(word: str) -> int:
+    """The set of a word's letters, as bits."""
     return sum({1 << (ord(letter) & 31) for letter in word})
+
+
+_EACH = tuple(map(_letters, _LETTERS))
+_TAKEN_FOR = tuple((_letters(other), _letters(key)) for key, others in BESIDE.items() for other in others)
+
+
+def _before_slips(letters: int) -> set[int]:
+    """The sets of letters that two slips may have made `letters` of; to swap and to double changes none."""
+    once = _before_slip(letters)
+    return once.union(*map(_before_slip, once))
+
+
+def _before_slip(letters: int) -> set[int]:
+    """The same for one: a letter was left out, or taken for its neighbour."""
+    left_out = {letters | letter for letter in _EACH}  # one that the word still has, too
+    return left_out | {letters & ~typed | meant for typed, meant in _TAKEN_FOR if letters & typed}
 
 
 def _one_slip_away(word: str) -> Iterator[str]:
