@@ -28,8 +28,8 @@ _FARTHEST = 10.0
 _NAME = 4.0
 """What is less likely than one slip that fingers make is a name, where a word within a sentence has a capital."""
 
-_DOUBT, _SHORT_DOUBT = 1.0, 2.0
-"""How much likelier than a known word that is rare, and than one of three letters, a common one must be that it may be a slip of."""
+_DOUBT = 2.0
+"""How much likelier than a known word a far commoner one must be to be what was meant; one of three letters (`aws`, `otp`) stays."""
 
 _FLAT = 30  # frequencies fall with the rank, but the commonest words are about as common as one another
 # A plain word, or one that may be a name: a capital within a sentence, at times with a slip of its own, as in "WWhat" and "hWat".
@@ -71,13 +71,13 @@ class Speller:
     def _of_word(self, word: str, *, is_name: bool) -> str:
         lower = word.lower()
         known = lower in self._rank
-        if len(lower) < (_TWICE if is_name else _LEAST) or (known and is_name):
+        if len(lower) < (_TWICE if is_name else _LEAST) or (known and (is_name or len(lower) == _LEAST)):
             return word
         best, least = word, math.inf
         if known:
-            least = self._rarity(lower) - (_DOUBT if len(lower) > _LEAST else _SHORT_DOUBT)
+            least = self._rarity(lower) - _DOUBT
             if least <= math.log(_FLAT) + _SLIP:
-                return word  # none is common enough
+                return word  # no other is common enough
         near = self._common(lower) if known or len(lower) < _TWICE else self._alike(lower)
         farthest = _NAME if is_name else _FARTHEST
         for other in sorted(set(near), key=self._rank.__getitem__):
