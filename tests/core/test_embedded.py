@@ -114,7 +114,7 @@ def test_typing_errors_are_read_over(router: Router, text: str, route: str):
 
 def test_a_slip_is_mended_and_what_is_no_plain_word_stays():
     speller = Speller(["function", "the", "write", "this", "reads"])
-    assert speller.mended("Wriet tihs funtcion") == "write this function"
+    assert speller.mended("Wriet tihs funtcion, the Funtcion") == "write this function, the function"
     for text in ("tihs_name", "src/tihs.py", "tihs()", "a.tihs", "tihsTihs", "tih5s", "<tihs>", "étihs", "zzzzzz"):
         assert speller.mended(text) == text
 

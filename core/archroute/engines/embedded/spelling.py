@@ -70,15 +70,15 @@ class Speller:
 
     def _of_word(self, word: str, *, is_name: bool) -> str:
         lower = word.lower()
-        known = lower in self._rank
-        if len(lower) < (_TWICE if is_name else _LEAST) or (known and (is_name or len(lower) == _LEAST)):
+        if len(lower) < (_TWICE if is_name else _LEAST):
             return word
+        known = lower in self._rank
         best, least = word, math.inf
         if known:
             least = self._rarity(lower) - _DOUBT
-            if least <= math.log(_FLAT) + _SLIP:
-                return word  # no other is common enough
-        near = self._common(lower) if known or len(lower) < _TWICE else self._alike(lower)
+            if is_name or len(lower) == _LEAST or least <= math.log(_FLAT) + _SLIP:
+                return word  # a name, too short to tell, or no other is common enough
+        near = self._slip_away(lower) if known or len(lower) < _TWICE else self._slips_away(lower)
         farthest = _NAME if is_name else _FARTHEST
         for other in sorted(set(near), key=self._rank.__getitem__):
             rarity = self._rarity(other)
@@ -101,14 +101,14 @@ class Speller:
                 found.setdefault(_letters(word), []).append(word)
         return found
 
-    def _common(self, word: str) -> Iterator[str]:
-        """Words a slip away that are common enough, where `word` has few letters."""
+    def _slip_away(self, word: str) -> Iterator[str]:
+        """Known words a slip away; where `word` has few letters, those that are common enough."""
         bar = _COMMON.get(len(word), len(self._rank))
         return (other for other in _one_slip_away(word) if self._rank.get(other, bar) < bar and len(other) >= _LEAST)
 
-    def _alike(self, word: str) -> Iterator[str]:
-        """Words a slip away, and those two slips away that fingers make, or more that swap or double letters."""
-        yield from (other for other in _one_slip_away(word) if other in self._rank)
+    def _slips_away(self, word: str) -> Iterator[str]:
+        """The same, and those two slips away that fingers make, or more that swap or double letters."""
+        yield from self._slip_away(word)
         for letters in _before_slips(_letters(word)):
             for other in self._by_letters.get(letters, ()):
                 if abs(len(word) - len(other)) <= 2:
