@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -56,20 +56,17 @@ class Decider(PackedBatches[RoutedDecision]):
         'travel'
 
     Args:
-        router: Decides, with `on_error="raise"`: failures are handled here, each input's by itself. Or what gives it, for each
-            decision anew.
+        router: Decides, with `on_error="raise"`: failures are handled here, each input's by itself.
         on_error: `"default"`: a failure gives a decision for `other` whose reason is `error`; `"raise"`.
         extract: Where in the input the conversation is; see `langchain_archroute.reading.read`.
     """
 
     name = "ArchRouter.decide"
 
-    def __init__(
-        self, router: Router | Callable[[], Router], *, on_error: OnError = "default", extract: Extract | None = None
-    ) -> None:
+    def __init__(self, router: Router, *, on_error: OnError = "default", extract: Extract | None = None) -> None:
         if on_error not in ("default", "raise"):
             raise SettingError(f"on_error={on_error!r}", hint='use "default" or "raise"')
-        self._router_of: Callable[[], Router] = (lambda: router) if isinstance(router, Router) else router
+        self._router = router
         self.on_error = on_error
         self.extract = extract
 
@@ -99,7 +96,7 @@ class Decider(PackedBatches[RoutedDecision]):
     @property
     def router(self) -> Router:
         """What decides."""
-        return self._router_of()
+        return self._router
 
     @property
     def route_name(self) -> Runnable[Any, str]:

@@ -36,7 +36,7 @@ from langchain_archroute.serving import METADATA_KEY, marked
 from langchain_archroute.sessions import Session, session_of
 from langchain_archroute.step import OWN_MODEL, Step
 from langchain_archroute.tables import Fixed, Mapped, Tables
-from langchain_archroute.versions import Version, Versions
+from langchain_archroute.versions import CurrentDecider, Version, Versions
 
 _UNDECIDED = ConversationError("nothing was decided on this turn")
 
@@ -136,7 +136,7 @@ class ArchRouterMiddleware(Controls, AgentMiddleware[RoutedState, Any, Any]):
     @property
     def decider(self) -> Decider:
         """The decision alone, as a Runnable of its own; see `Decider`."""
-        return self._versions.current().decider
+        return CurrentDecider(self._versions)
 
     def before_model(self, state: RoutedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Decide, if the user's turn is new, and keep the decision in the state."""
@@ -146,10 +146,7 @@ class ArchRouterMiddleware(Controls, AgentMiddleware[RoutedState, Any, Any]):
     async def abefore_model(self, state: RoutedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """`before_model`, without blocking the event loop."""
         turn = self._undecided(state)
-        if turn is None:
-            return None
-        decider = (await self._versions.acurrent()).decider
-        return _kept(turn, await decider.ainvoke(state["messages"]))
+        return None if turn is None else _kept(turn, await self.decider.ainvoke(state["messages"]))
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]

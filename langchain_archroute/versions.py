@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from langchain_archroute.decider import Decider
+from langchain_core.runnables import RunnableConfig
+
+from archroute.router import Router
+from langchain_archroute.batching import Outcome
+from langchain_archroute.decider import Decider, RoutedDecision
+from langchain_archroute.reading import Reading
 from langchain_archroute.route import RouteTable
 from langchain_archroute.tables import Tables
 
@@ -23,11 +28,14 @@ class Versions:
     Args:
         tables: Where the routes come from.
         decider_of: Makes the decider.
+
+    Attributes:
+        latest: What was made last; there may be newer routes.
     """
 
     def __init__(self, tables: Tables, decider_of: Callable[[RouteTable], Decider]) -> None:
         self.tables, self._decider_of = tables, decider_of
-        self._version = self._made(tables.current())
+        self.latest = self._made(tables.current())
 
     def current(self) -> Version:
         """The routes of now."""
@@ -38,9 +46,57 @@ class Versions:
         return self._of(await self.tables.acurrent())
 
     def _of(self, table: RouteTable) -> Version:
-        if table is not self._version.table:
-            self._version = self._made(table)
-        return self._version
+        if table is not self.latest.table:
+            self.latest = self._made(table)
+        return self.latest
 
     def _made(self, table: RouteTable) -> Version:
         return Version(table, self._decider_of(table))
+
+
+class CurrentDecider(Decider):
+    """Decides between a router's routes as they are at each call.
+
+    Args:
+        versions: The router's.
+    """
+
+    def __init__(self, versions: Versions) -> None:
+        latest = versions.latest.decider
+        super().__init__(latest.router, on_error=latest.on_error, extract=latest.extract)
+        self._versions = versions
+
+    @property
+    def router(self) -> Router:
+        """What decides now."""
+        return self._versions.current().decider.router
+
+    def run(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        outcome: Outcome | None = None,
+        reading: Reading | Exception | None = None,
+        **kwargs: Any,
+    ) -> RoutedDecision:
+        """See `Decider.run`."""
+        return self._versions.current().decider.run(input, config, outcome, reading, **kwargs)
+
+    async def arun(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        outcome: Outcome | None = None,
+        reading: Reading | Exception | None = None,
+        **kwargs: Any,
+    ) -> RoutedDecision:
+        """See `Decider.arun`."""
+        return await (await self._versions.acurrent()).decider.arun(input, config, outcome, reading, **kwargs)
+
+    def outcomes(self, inputs: Sequence[Any]) -> list[Outcome]:
+        """See `Decider.outcomes`."""
+        return self._versions.current().decider.outcomes(inputs)
+
+    async def aoutcomes(self, inputs: Sequence[Any]) -> list[Outcome]:
+        """See `Decider.aoutcomes`."""
+        return await (await self._versions.acurrent()).decider.aoutcomes(inputs)

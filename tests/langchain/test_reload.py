@@ -125,24 +125,46 @@ def test_all_of_a_route_may_stand_in_the_file(models, engine):
     assert edges == ["code", "code", "code, fallback", "other"]
 
 
+class Watched(dict):
+    """Targets that know in which thread each was looked up last, as happens when the file is read."""
+
+    def __init__(self, targets):
+        super().__init__(targets)
+        self.readers = {}
+
+    def __getitem__(self, name):
+        self.readers[name] = threading.current_thread()
+        return super().__getitem__(name)
+
+
+@pytest.fixture
+def watched(models):
+    return Watched(models)
+
+
 @pytest.mark.parametrize("kind", [RunnableRouter, ArchRouterChatModel, ArchRouterMiddleware])
-async def test_a_coroutine_has_the_file_read_in_another_thread(file, models, engine, kind):
-    readers = {}
-
-    class Targets(dict):
-        def __getitem__(self, name):
-            readers[name] = threading.current_thread()
-            return super().__getitem__(name)
-
-    router = kind.from_yaml(file, targets=Targets(models), model=engine, reload=True)
+async def test_a_coroutine_has_the_file_read_in_another_thread(file, watched, engine, kind):
+    router = kind.from_yaml(file, targets=watched, model=engine, reload=True)
     file.write_text(NEW)
     if kind is ArchRouterMiddleware:
         served = answers(await agent_of(router).ainvoke({"messages": [("human", "a bug")]}))[0]
     else:
         served = (await router.ainvoke("a bug")).text
     assert served.startswith("painter")
-    assert readers["coder"] is threading.main_thread()
-    assert readers["painter"] is not threading.main_thread()
+    assert watched.readers["coder"] is threading.main_thread()
+    assert watched.readers["painter"] is not threading.main_thread()
+
+
+@pytest.mark.parametrize("call", ["ainvoke", "abatch"])
+@pytest.mark.parametrize("kind", [RunnableRouter, ArchRouterChatModel, ArchRouterMiddleware])
+async def test_so_has_a_decider_alone(file, watched, engine, kind, call):
+    router = kind.from_yaml(file, targets=watched, model=engine, reload=True)
+    kept = router.decider
+    file.write_text(NEW.replace("code", "trips"))
+    for decider in (kept, router.decider):
+        found = await (decider.abatch(["a flight"]) if call == "abatch" else decider.ainvoke("a flight"))
+        assert (found[0] if call == "abatch" else found).route == "trips"
+    assert watched.readers["painter"] is not threading.main_thread()
 
 
 def test_without_a_file_there_is_nothing_to_read_anew(router, models, engine):
