@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from langchain_core.runnables import RunnableConfig
-
 from archroute.router import Router
 from langchain_archroute.batching import Outcome
 from langchain_archroute.decider import Decider, RoutedDecision
-from langchain_archroute.reading import Reading
 from langchain_archroute.route import RouteTable
 from langchain_archroute.tables import Tables
 
@@ -71,27 +68,13 @@ class CurrentDecider(Decider):
         """What decides now."""
         return self._versions.current().decider.router
 
-    def run(
-        self,
-        input: Any,
-        config: RunnableConfig | None = None,
-        outcome: Outcome | None = None,
-        reading: Reading | Exception | None = None,
-        **kwargs: Any,
-    ) -> RoutedDecision:
+    def run(self, *args: Any, **kwargs: Any) -> RoutedDecision:
         """See `Decider.run`."""
-        return self._versions.current().decider.run(input, config, outcome, reading, **kwargs)
+        return self._versions.current().decider.run(*args, **kwargs)
 
-    async def arun(
-        self,
-        input: Any,
-        config: RunnableConfig | None = None,
-        outcome: Outcome | None = None,
-        reading: Reading | Exception | None = None,
-        **kwargs: Any,
-    ) -> RoutedDecision:
+    async def arun(self, *args: Any, **kwargs: Any) -> RoutedDecision:
         """See `Decider.arun`."""
-        return await (await self._versions.acurrent()).decider.arun(input, config, outcome, reading, **kwargs)
+        return await (await self._versions.acurrent()).decider.arun(*args, **kwargs)
 
     def outcomes(self, inputs: Sequence[Any]) -> list[Outcome]:
         """See `Decider.outcomes`."""
