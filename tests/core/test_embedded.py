@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,35 @@ def test_policies_are_embedded_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(engine._reader, "policy", lambda policy: read.append(policy))
     engine.score(POLICIES, [Conversation.from_text("b")])
     assert read == []
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list a process's threads")
+def test_a_thread_that_is_not_the_main_one_decides_alone_and_is_left_as_it_was():
+    """OpenMP's team of a second thread would slow down those of all others."""
+    engine, said = EmbeddedEngine(), [Conversation.from_text("how long do I bake a lasagne?")]
+    expected = engine.score(POLICIES, said)[0].probabilities
+
+    def running() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    def decided() -> tuple[int, int, int]:
+        before = running()
+        assert engine.score(POLICIES, said)[0].probabilities == pytest.approx(expected, abs=1e-4)
+        after, threads = running(), torch.get_num_threads()
+        torch.ones(2_000_000).exp()  # work of the thread's own is divided, as before
+        return after - before, running() - after, threads
+
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(decided).result() == (0, 1, 2)
 
 
 def test_a_broken_model_is_named(tmp_path: Path):

@@ -20,6 +20,7 @@ from archroute.engines.embedded.encoder import Encoder
 from archroute.engines.embedded.serving import served
 from archroute.engines.embedded.spelling import Speller
 from archroute.engines.embedded.text import Encoded, Reader
+from archroute.engines.threads import undivided
 from archroute.errors import EngineError, ModelError
 from archroute.policy import OTHER, Policy
 
@@ -31,8 +32,8 @@ _OFFERS = 32  # sets of policies that are kept
 class EmbeddedEngine(Engine):
     """Compares the conversation with each policy by the vectors that a small int8 encoder gives them.
 
-    A policy is read once and remembered; a decision costs one pass over the conversation. English; see the model card beside the
-    weights.
+    A policy is read once and remembered; a decision costs one pass over the conversation, on one core unless it is made in the main
+    thread. English; see the model card beside the weights.
 
     Example:
         >>> from archroute import Conversation, Policy
@@ -83,8 +84,9 @@ class EmbeddedEngine(Engine):
         try:
             different = dict.fromkeys(conversation for _, conversation in asked)
             texts = {conversation: self._reader.conversation(conversation) for conversation in different}
-            read = {conversation: self._embedding(text) for conversation, text in texts.items()}
-            return [self._scores(routes, texts[conversation], read[conversation]) for routes, conversation in asked]
+            with undivided():
+                read = {conversation: self._embedding(text) for conversation, text in texts.items()}
+                return [self._scores(routes, texts[conversation], read[conversation]) for routes, conversation in asked]
         except RuntimeError as error:
             raise EngineError(f"{self.name} failed on {len(asked)} conversations: {error}") from error
 
