@@ -20,7 +20,6 @@ from archroute.router import OnError
 from langchain_archroute.arguments import check_arguments
 from langchain_archroute.capabilities import bound_to, common_profile, structured
 from langchain_archroute.controls import Controls
-from langchain_archroute.decider import Decider
 from langchain_archroute.model_runs import child_config, given, own_config
 from langchain_archroute.route import Change, Route
 from langchain_archroute.routed_graph import routed_graph
@@ -129,11 +128,6 @@ class ArchRouterChatModel(Controls, BaseChatModel):
         # What is made of this model shares both.
         self.routed_by, self.dispatch = self._router.model, self._router.dispatch
         self._versions, self._dispatch = self._router._versions, self._router._dispatch
-
-    @property
-    def decider(self) -> Decider:
-        """The decision alone, as a Runnable of its own; see `Decider`."""
-        return self._router.decider
 
     # Calls: the Runnable router's, under this name
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Self, cast
 
 from archroute.dispatch import Dispatch
 from archroute.policy import PolicySet
+from langchain_archroute.decider import Decider
 from langchain_archroute.loading import Targets, loaded
-from langchain_archroute.versions import Versions
+from langchain_archroute.versions import CurrentDecider, Versions
 
 
 class Controls:
@@ -47,6 +48,11 @@ class Controls:
         """
         arguments = loaded(source, targets, default, reload=reload, own=cls._own_default)
         return cast(Self, cast(Any, cls)(**arguments, **settings))
+
+    @property
+    def decider(self) -> Decider:
+        """The decision alone, as a Runnable of its own, for LangGraph's conditional edges too; see `Decider`."""
+        return CurrentDecider(self._versions)
 
     def stats(self) -> dict[str, Any]:
         """Counts and means of all turns so far, of every router that shares this one's `dispatch`; see `Dispatch.stats`."""

@@ -36,7 +36,7 @@ from langchain_archroute.serving import METADATA_KEY, marked
 from langchain_archroute.sessions import Session, session_of
 from langchain_archroute.step import OWN_MODEL, Step
 from langchain_archroute.tables import Fixed, Mapped, Tables
-from langchain_archroute.versions import CurrentDecider, Version, Versions
+from langchain_archroute.versions import Version, Versions
 
 _UNDECIDED = ConversationError("nothing was decided on this turn")
 
@@ -132,11 +132,6 @@ class ArchRouterMiddleware(Controls, AgentMiddleware[RoutedState, Any, Any]):
         self.every_step = every_step
         brought = [tool for route in self._versions.current().table.bound.values() for tool in route.tools or ()]
         self.tools = list({tool.name: tool for tool in brought if isinstance(tool, BaseTool)}.values())
-
-    @property
-    def decider(self) -> Decider:
-        """The decision alone, as a Runnable of its own; see `Decider`."""
-        return CurrentDecider(self._versions)
 
     def before_model(self, state: RoutedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
         """Decide, if the user's turn is new, and keep the decision in the state."""

@@ -37,11 +37,11 @@ class Routing(Controls, PackedBatches[Any], RunnableSerializable[Any, Any]):
 
     def outcomes(self, inputs: Sequence[Any]) -> list[Outcome]:
         """Decide on several inputs in one packed call, without a trace; an input that fails fails alone."""
-        return self._versions.current().decider.outcomes(inputs)
+        return self.decider.outcomes(inputs)
 
     async def aoutcomes(self, inputs: Sequence[Any]) -> list[Outcome]:
         """`outcomes`, without blocking the event loop."""
-        return await (await self._versions.acurrent()).decider.aoutcomes(inputs)
+        return await self.decider.aoutcomes(inputs)
 
     def run(
         self, input: Any, config: RunnableConfig | None = None, outcome: Outcome | None = None, **kwargs: Any

@@ -23,7 +23,7 @@ from langchain_archroute.routed_graph import routed_graph
 from langchain_archroute.routing import Routing
 from langchain_archroute.sessions import Session
 from langchain_archroute.tables import Fixed, Tables
-from langchain_archroute.versions import CurrentDecider, Versions
+from langchain_archroute.versions import Versions
 
 
 class RunnableRouter(Routing):
@@ -110,11 +110,6 @@ class RunnableRouter(Routing):
             on_error=self.on_error,
             extract=self.extract,
         )
-
-    @property
-    def decider(self) -> Decider:
-        """The decision alone, as a Runnable of its own, for LangGraph's conditional edges too; see `Decider`."""
-        return CurrentDecider(self._versions)
 
     def stream_events(
         self, input: Any, config: RunnableConfig | None = None, *, version: str = "v2", **kwargs: Any
